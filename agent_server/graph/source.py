@@ -1,0 +1,288 @@
+"""Where stream events come from.
+
+Both sources drive a Runnable once and hand its stream events, in order and on the event loop, to a sink:
+
+- `from_tap` asks LangChain's callbacks directly, as LangGraph's own `messages` stream mode does. It yields the
+  events of `astream_events` that `Converter` reads, and tells the `tool_call_id` when a tool starts.
+- `from_astream_events` is LangChain's public interface, the slower fallback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, cast
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import GenerationChunk
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator
+from langchain_core.runnables.schema import StreamEvent
+from langchain_core.tracers._streaming import _StreamingCallbackHandler
+
+
+class Sink(Protocol):
+    """Who takes the stream events. Called on the event loop only."""
+
+    def feed(self, event: StreamEvent) -> None:
+        """One stream event."""
+        ...
+
+    def chunk(self, model_run_id: str, chunk: Any) -> bool:
+        """What an `on_chat_model_stream` event holds, without the event. False: come again with the event."""
+        ...
+
+
+Source = Callable[[Runnable[Any, Any], Any, RunnableConfig, Sink, Mapping[str, Any]], Awaitable[None]]
+SourceName = Literal["tap", "astream_events"]
+
+
+async def from_astream_events(
+    runnable: Runnable[Any, Any], value: Any, config: RunnableConfig, sink: Sink, options: Mapping[str, Any]
+) -> None:
+    """Drive `runnable` through `astream_events(version="v2")`. `options` go to its `astream`."""
+    events = runnable.astream_events(value, config, version="v2", **options)
+    try:
+        async for event in events:
+            sink.feed(event)
+    finally:
+        await cast("Any", events).aclose()
+
+
+async def from_tap(
+    runnable: Runnable[Any, Any], value: Any, config: RunnableConfig, sink: Sink, options: Mapping[str, Any]
+) -> None:
+    """Drive `runnable` through `astream` with a callback handler. `options` go to its `astream`.
+
+    A Runnable that is synchronous only is iterated in a worker thread. When the driving task is cancelled,
+    code that still runs in a thread is stopped at its next callback or chunk.
+    """
+    tap = _Tap(sink, asyncio.get_running_loop())
+    config = cast("RunnableConfig", {**config, "callbacks": _with_handler(config.get("callbacks"), tap)})
+    try:
+        if _is_synchronous(runnable):
+            await asyncio.to_thread(_drain, runnable, value, config, tap)
+        else:
+            async for chunk in runnable.astream(value, config, **options):
+                tap.root_chunk(chunk)
+    except BaseException:
+        tap.stopped = True
+        raise
+    tap.finish()
+
+
+SOURCES: dict[SourceName, Source] = {"tap": from_tap, "astream_events": from_astream_events}
+
+
+def _drain(runnable: Runnable[Any, Any], value: Any, config: RunnableConfig, tap: _Tap) -> None:
+    for chunk in runnable.stream(value, config):
+        tap.root_chunk(chunk)
+
+
+def _is_synchronous(runnable: Runnable[Any, Any]) -> bool:
+    kind = type(runnable)
+    if isinstance(runnable, RunnableGenerator):
+        return not hasattr(runnable, "_atransform")
+    return kind.astream is Runnable.astream and kind.ainvoke is Runnable.ainvoke
+
+
+def _with_handler(callbacks: Any, handler: BaseCallbackHandler) -> Any:
+    if isinstance(callbacks, BaseCallbackManager):
+        callbacks = callbacks.copy()
+        callbacks.add_handler(handler, inherit=True)
+        return callbacks
+    return [*(callbacks or ()), handler]
+
+
+class _Run(NamedTuple):
+    """A run of LangChain's, as its callbacks told of its start."""
+
+    kind: str
+    id: str
+    base: dict[str, Any]  # what all its stream events share
+
+
+class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
+    """Turns callbacks into stream events. Its mixin makes chat models stream even when they are invoked."""
+
+    run_inline = True
+    raise_error = True
+    ignore_retriever = True
+    ignore_retry = True
+
+    def __init__(self, sink: Sink, loop: asyncio.AbstractEventLoop) -> None:
+        self._sink = sink
+        self._loop = loop
+        self._thread = threading.get_ident()
+        self._runs: dict[UUID, _Run] = {}
+        self._parents: dict[UUID, UUID | None] = {}
+        self._tool_calls: dict[UUID, str | None] = {}
+        self._root: _Run | None = None
+        self._silent = False  # the driven Runnable calls no callbacks
+        self._last_chunk: Any = None
+        self.stopped = False
+
+    def __copy__(self) -> _Tap:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Tap:
+        return self
+
+    def tap_output_aiter(self, run_id: UUID, output: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        return output
+
+    def tap_output_iter(self, run_id: UUID, output: Iterator[Any]) -> Iterator[Any]:
+        return output
+
+    def _send(self, base: dict[str, Any], name: str, data: Any) -> None:
+        event = cast("StreamEvent", {**base, "event": name, "data": data})
+        if threading.get_ident() == self._thread:
+            self._sink.feed(event)
+            return
+        if self.stopped:  # the only way to stop a thread is from inside it
+            raise asyncio.CancelledError
+        self._loop.call_soon_threadsafe(self._sink.feed, event)
+
+    def _start(
+        self, kind: str, serialized: Any, run_id: UUID, parent_run_id: UUID | None, kwargs: dict[str, Any]
+    ) -> _Run:
+        self._parents[run_id] = parent_run_id
+        base = {
+            "run_id": str(run_id),
+            "name": _name(kwargs.get("name"), serialized),
+            "tags": kwargs.get("tags") or [],
+            "metadata": kwargs.get("metadata") or {},
+            "parent_ids": self._ancestors(run_id),
+        }
+        run = self._runs[run_id] = _Run(kind, str(run_id), base)
+        if parent_run_id is None and self._root is None:
+            self._root = run
+        return run
+
+    def _ancestors(self, run_id: UUID) -> list[str]:
+        found = []
+        parent = self._parents.get(run_id)
+        while parent is not None:
+            found.append(str(parent))
+            parent = self._parents.get(parent)
+        return found[::-1]
+
+    # -- the root's own chunks -----------------------------------------------------------------------------
+
+    def root_chunk(self, chunk: Any) -> None:
+        """A chunk that the driven Runnable itself yielded. It may be all that it tells of itself."""
+        if self._root is None:
+            base = {"run_id": "root", "name": "root", "tags": [], "metadata": {}, "parent_ids": []}
+            self._root = _Run("chain", "root", base)
+            self._silent = True
+            self._send(base, "on_chain_start", {})
+        if self._root.kind == "chain":
+            self._send(self._root.base, "on_chain_stream", {"chunk": chunk})
+        self._last_chunk = chunk
+
+    def finish(self) -> None:
+        """The driven Runnable ended by itself."""
+        if self._silent and self._root is not None:
+            self._send(self._root.base, "on_chain_end", {"output": self._last_chunk})
+
+    # -- callbacks -----------------------------------------------------------------------------------------
+
+    def on_chat_model_start(
+        self,
+        serialized: Any,
+        messages: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        run = self._start("chat_model", serialized, run_id, parent_run_id, kwargs)
+        self._send(run.base, "on_chat_model_start", {"input": {"messages": messages}})
+
+    def on_llm_start(
+        self, serialized: Any, prompts: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
+    ) -> None:
+        run = self._start("llm", serialized, run_id, parent_run_id, kwargs)
+        self._send(run.base, "on_llm_start", {"input": {"prompts": prompts}})
+
+    def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
+        run = self._runs[run_id]
+        if run.kind != "chat_model":
+            self._send(run.base, "on_llm_stream", {"chunk": chunk or GenerationChunk(text=str(token))})
+            return
+        message = chunk.message if chunk is not None else AIMessageChunk(content=token)
+        if threading.get_ident() != self._thread or not self._sink.chunk(run.id, message):
+            self._send(run.base, "on_chat_model_stream", {"chunk": message})
+
+    def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        run = self._runs.pop(run_id)
+        generations = response.generations
+        if run.kind == "chat_model":
+            message = next((generation[0].message for generation in generations if generation), None)
+            self._send(run.base, "on_chat_model_end", {"output": message})
+        else:
+            texts = [[{"text": generation.text} for generation in row] for row in generations]
+            self._send(run.base, "on_llm_end", {"output": {"generations": texts}})
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        run = self._runs.pop(run_id, None)
+        if run is not None and not self.stopped:
+            self._send(run.base, "on_chat_model_error", {})
+
+    def on_chain_start(
+        self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
+    ) -> None:
+        run = self._start(kwargs.get("run_type") or "chain", serialized, run_id, parent_run_id, kwargs)
+        if run.kind == "chain":
+            self._send(run.base, "on_chain_start", {"input": inputs})
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        run = self._runs.pop(run_id)
+        if run.kind == "chain":
+            self._send(run.base, "on_chain_end", {"output": outputs})
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._runs.pop(run_id, None)
+
+    def on_tool_start(
+        self,
+        serialized: Any,
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        run = self._start("tool", serialized, run_id, parent_run_id, kwargs)
+        self._tool_calls[run_id] = kwargs.get("tool_call_id")
+        data = {"input": kwargs.get("inputs") or {}, "tool_call_id": self._tool_calls[run_id]}
+        self._send(run.base, "on_tool_start", data)
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        data = {"output": output, "tool_call_id": self._tool_calls.pop(run_id, None)}
+        self._send(self._runs.pop(run_id).base, "on_tool_end", data)
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        run = self._runs.pop(run_id, None)
+        if run is not None:
+            data = {"error": error, "tool_call_id": self._tool_calls.pop(run_id, None)}
+            self._send(run.base, "on_tool_error", data)
+
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        base = {
+            "run_id": str(run_id),
+            "name": name,
+            "tags": kwargs.get("tags") or [],
+            "metadata": kwargs.get("metadata") or {},
+            "parent_ids": self._ancestors(run_id),
+        }
+        self._send(base, "on_custom_event", data)
+
+
+def _name(name: str | None, serialized: Any) -> str:
+    if name is not None:
+        return name
+    serialized = serialized or {}
+    return str(serialized.get("name") or (serialized.get("id") or ["Unnamed"])[-1])
