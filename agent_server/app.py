@@ -1,0 +1,165 @@
+"""`create_app`: the visible list of routes, and the lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from agent_server import __version__
+from agent_server.errors import NotFoundError, TargetError
+from agent_server.framing import to_json
+from agent_server.graph.agent import Agent, open_agent
+from agent_server.http.errors import HANDLERS
+from agent_server.http.identity import RequestId
+from agent_server.protocols.responses.routes import ResponsesApi
+from agent_server.runs.engine import Engine
+from agent_server.settings import Settings
+
+
+class OpenAgents:
+    """The targets of an app and the agents they open to.
+
+    They open with the app's lifespan; where a host mounts the app without running it, with the first request.
+    """
+
+    def __init__(self, targets: Mapping[str, Any]) -> None:
+        self._targets = dict(targets)
+        self._agents: dict[str, Agent] | None = None
+        self._opening = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def opened(self) -> Mapping[str, Agent]:
+        """All agents by name. Raises `TargetError` when one cannot be opened."""
+        if self._agents is None:
+            async with self._opening:
+                if self._agents is None:
+                    self._agents = {
+                        name: await self._stack.enter_async_context(open_agent(name, target))
+                        for name, target in self._targets.items()
+                    }
+        return self._agents
+
+    async def aclose(self) -> None:
+        """Close what the targets opened."""
+        await self._stack.aclose()
+
+
+def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> Starlette:
+    """An ASGI app that serves `agents`: name -> compiled graph, any Runnable, or a factory of one.
+
+    The first agent answers requests that name none, unless `settings.default_agent` does. Raises `TargetError`
+    for an empty mapping or an unknown default; what cannot be opened raises it when the app starts.
+    """
+    settings = settings or Settings()
+    if not agents:
+        raise TargetError("There is no agent to serve.")
+    if settings.default_agent is not None and settings.default_agent not in agents:
+        raise TargetError(f"The default agent {settings.default_agent!r} is none of: {', '.join(agents)}.")
+    opened = OpenAgents(agents)
+    engine = Engine(max_concurrent=settings.max_concurrent_runs)
+    proxies = settings.trusted_networks
+    about = _About(opened, settings.default_agent or next(iter(agents)))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await opened.opened()
+        app.state.ready = True
+        try:
+            yield
+        finally:
+            app.state.ready = False
+            await engine.aclose()
+            await opened.aclose()
+
+    app = Starlette(
+        routes=[
+            *ResponsesApi(opened, engine, settings, proxies).routes(),
+            Route("/v1/models", about.models),
+            Route("/v1/models/{model:path}", about.model),
+            Route("/agent/info", about.info),
+            Route("/health", _constant({"status": "healthy"})),
+            Route("/ping", lambda _: PlainTextResponse("\n")),
+            Route("/version", lambda _: PlainTextResponse(__version__)),
+            Route("/ready", _ready),
+        ],
+        middleware=[Middleware(RequestId, proxies=proxies)],
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+    app.state.engine = engine
+    app.state.ready = False
+    return app
+
+
+class _About:
+    """What the server tells of its agents."""
+
+    def __init__(self, agents: OpenAgents, default: str) -> None:
+        self._agents = agents
+        self._default = default
+        self._created = int(time.time())
+
+    async def models(self, _: Request) -> Response:
+        """`GET /v1/models`: one model per agent."""
+        found = [self._model(name) for name in await self._agents.opened()]
+        return _json({"object": "list", "data": found})
+
+    async def model(self, request: Request) -> Response:
+        """`GET /v1/models/{id}`."""
+        name = request.path_params["model"]
+        if name not in await self._agents.opened():
+            raise NotFoundError(
+                f"The model {name[:100]!r} does not exist.", param="model", code="model_not_found"
+            )
+        return _json(self._model(name))
+
+    def _model(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._created, "owned_by": "agent-server"}
+
+    async def info(self, _: Request) -> Response:
+        """`GET /agent/info`: the keys of MLflow's AgentServer, and what else is known of the default agent."""
+        agents = await self._agents.opened()
+        agent = agents[self._default]
+        return _json(
+            {
+                "name": agent.name,
+                "use_case": "agent",
+                "mlflow_version": _version_of("mlflow"),
+                "agent_api": "responses",
+                "description": agent.description,
+                "version": __version__,
+                "tools": sorted(agent.tool_names),
+                "agents": list(agents),
+            }
+        )
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+async def _ready(request: Request) -> Response:
+    """`GET /ready`: 200 while the server takes requests."""
+    ready = request.app.state.ready
+    return _json({"status": "ready" if ready else "not ready"}, status=200 if ready else 503)
+
+
+def _constant(body: dict[str, Any]) -> Callable[[Request], Response]:
+    return lambda _: _json(body)
+
+
+def _json(body: dict[str, Any], *, status: int = 200) -> Response:
+    return Response(to_json(body), status, media_type="application/json")
