@@ -13,9 +13,6 @@ from typing import Any
 import msgspec
 import orjson
 
-_OPTIONS = orjson.OPT_NON_STR_KEYS
-
-
 class Frame(msgspec.Struct, frozen=True):
     """One message of a wire: its event name and its JSON body, owned by the frame."""
 
@@ -25,27 +22,39 @@ class Frame(msgspec.Struct, frozen=True):
 
 def to_json(value: Any) -> bytes:
     """JSON bytes of a value that is already JSON-safe."""
-    return orjson.dumps(value, option=_OPTIONS)
+    return orjson.dumps(value)
+
+
+def _one_line(value: Any) -> bytes:
+    """JSON without the line separators that some clients split lines at and JSON leaves as they are."""
+    data = orjson.dumps(value)
+    if not data.isascii():
+        for separator, escaped in _SEPARATORS:
+            data = data.replace(separator, escaped)
+    return data
+
+
+_SEPARATORS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
+
+
+@cache
+def _head(event: str) -> bytes:
+    return b"event: %b\ndata: " % event.encode()
 
 
 def sse(frame: Frame) -> bytes:
     """`event:` and `data:` lines and the blank line (WHATWG HTML, section 9.2.6)."""
-    return b"event: %b\ndata: %b\n\n" % (_name(frame.event), orjson.dumps(frame.data, option=_OPTIONS))
-
-
-@cache
-def _name(event: str) -> bytes:
-    return event.encode()
+    return _head(frame.event) + _one_line(frame.data) + b"\n\n"
 
 
 def data_only(frame: Frame) -> bytes:
     """A `data:` line and the blank line. MLflow's deployment client accepts no other field name."""
-    return b"data: %b\n\n" % orjson.dumps(frame.data, option=_OPTIONS)
+    return b"data: %b\n\n" % _one_line(frame.data)
 
 
 def ndjson(frame: Frame) -> bytes:
     """One JSON value a line."""
-    return orjson.dumps(frame.data, option=_OPTIONS | orjson.OPT_APPEND_NEWLINE)
+    return _one_line(frame.data) + b"\n"
 
 
 class Framing(msgspec.Struct, frozen=True):

@@ -73,8 +73,8 @@ class Settings(BaseSettings):
     send_timeout_seconds: FiniteFloat = Field(
         30.0, gt=0, description="Seconds a client may take to accept a write."
     )
-    shutdown_grace_seconds: FiniteFloat = Field(
-        10.0, ge=0, description="Seconds that open requests have to end after SIGTERM or SIGINT."
+    shutdown_grace_seconds: int = Field(
+        10, ge=0, description="Seconds that open requests have to end after SIGTERM or SIGINT."
     )
 
     # How loud

@@ -85,10 +85,9 @@ class Converter:
         read = self._readers.get(stream_event["event"])
         return read(stream_event) if read is not None else []
 
-    def feed_chunk(self, model_run_id: str, chunk: Any) -> list[Event] | None:
-        """The hot path of `feed`: a chat model's chunk. None when the chunk must come as a stream event."""
-        message = self._messages.get(model_run_id)
-        return message.add_chunk(chunk) if message is not None else None
+    def open_message(self, model_run_id: str) -> OpenMessage | None:
+        """The message of a model call that has begun and not ended; chunks may go to its `add_chunk` directly."""
+        return self._messages.get(model_run_id)
 
     # -- ends: exactly one of these, once ------------------------------------------------------------------
 

@@ -41,8 +41,6 @@ class Failure(NamedTuple):
 class Recorder:
     """A sink that converts stream events and appends what comes of them."""
 
-    __slots__ = ("_append", "_converter")
-
     def __init__(self, converter: Converter, append: Callable[[Event], object]) -> None:
         self._converter = converter
         self._append = append
@@ -52,14 +50,18 @@ class Recorder:
         for converted in self._converter.feed(event):
             self._append(converted)
 
-    def chunk(self, model_run_id: str, chunk: Any) -> bool:
-        """One chunk of a message that is already open."""
-        events = self._converter.feed_chunk(model_run_id, chunk)
-        if events is None:
-            return False
-        for converted in events:
-            self._append(converted)
-        return True
+    def chunks(self, model_run_id: str) -> Callable[[Any], None] | None:
+        """The short way for the chunks of a message that is open (the hot path)."""
+        message = self._converter.open_message(model_run_id)
+        if message is None:
+            return None
+        add, append = message.add_chunk, self._append
+
+        def take(chunk: Any) -> None:
+            for converted in add(chunk):
+                append(converted)
+
+        return take
 
 
 async def drive(invocation: Invocation, recorder: Recorder) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
@@ -30,8 +30,8 @@ class Sink(Protocol):
         """One stream event."""
         ...
 
-    def chunk(self, model_run_id: str, chunk: Any) -> bool:
-        """What an `on_chat_model_stream` event holds, without the event. False: come again with the event."""
+    def chunks(self, model_run_id: str) -> Callable[[Any], None] | None:
+        """Who takes the chunks of a model call without events around them; None before its first event."""
         ...
 
 
@@ -96,12 +96,15 @@ def _with_handler(callbacks: Any, handler: BaseCallbackHandler) -> Any:
     return [*(callbacks or ()), handler]
 
 
-class _Run(NamedTuple):
+class _Run:
     """A run of LangChain's, as its callbacks told of its start."""
 
-    kind: str
-    id: str
-    base: dict[str, Any]  # what all its stream events share
+    __slots__ = ("base", "kind", "take")
+
+    def __init__(self, kind: str, base: dict[str, Any]) -> None:
+        self.kind = kind
+        self.base = base  # what all its stream events share
+        self.take: Callable[[Any], None] | None = None
 
 
 class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
@@ -156,7 +159,7 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
             "metadata": kwargs.get("metadata") or {},
             "parent_ids": self._ancestors(run_id),
         }
-        run = self._runs[run_id] = _Run(kind, str(run_id), base)
+        run = self._runs[run_id] = _Run(kind, base)
         if parent_run_id is None and self._root is None:
             self._root = run
         return run
@@ -175,7 +178,7 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
         """A chunk that the driven Runnable itself yielded. It may be all that it tells of itself."""
         if self._root is None:
             base = {"run_id": "root", "name": "root", "tags": [], "metadata": {}, "parent_ids": []}
-            self._root = _Run("chain", "root", base)
+            self._root = _Run("chain", base)
             self._silent = True
             self._send(base, "on_chain_start", {})
         if self._root.kind == "chain":
@@ -213,8 +216,12 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
             self._send(run.base, "on_llm_stream", {"chunk": chunk or GenerationChunk(text=str(token))})
             return
         message = chunk.message if chunk is not None else AIMessageChunk(content=token)
-        if threading.get_ident() != self._thread or not self._sink.chunk(run.id, message):
-            self._send(run.base, "on_chat_model_stream", {"chunk": message})
+        if run.take is not None and threading.get_ident() == self._thread:
+            run.take(message)
+            return
+        self._send(run.base, "on_chat_model_stream", {"chunk": message})
+        if threading.get_ident() == self._thread:
+            run.take = self._sink.chunks(run.base["run_id"])
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._runs.pop(run_id)

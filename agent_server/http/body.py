@@ -85,9 +85,11 @@ def parse_json(text: str, *, param: str | None = None) -> Any:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if "limit" in error.msg:  # orjson's own, 1,024 levels
+            raise _too_deep(param) from None
         raise _invalid(param, f"not JSON at line {error.lineno}, column {error.colno}") from None
     if _deeper_than(MAX_DEPTH, value):
-        raise _invalid(param, f"it is nested deeper than {MAX_DEPTH} levels")
+        raise _too_deep(param)
     if "\\u0000" in text and _NUL.search(text):
         raise _invalid(param, "it holds a NUL character (\\u0000)")
     if "{" in text:
@@ -111,7 +113,7 @@ def _count(text: str, signs: str) -> int:
 
 def _deeper_than(depth: int, value: Any) -> bool:
     level = [value]
-    for _ in range(depth + 1):
+    for _ in range(depth):
         level = [
             inner
             for outer in level
@@ -131,6 +133,10 @@ def _refuse_duplicate_keys(text: str, param: str | None) -> None:
             raise _invalid(param, f"the key {key[:64]!r} occurs twice in one object")
 
     json.loads(text, object_pairs_hook=check)
+
+
+def _too_deep(param: str | None) -> RequestError:
+    return _invalid(param, f"it is nested deeper than {MAX_DEPTH} levels")
 
 
 def _invalid(param: str | None, reason: str) -> RequestError:

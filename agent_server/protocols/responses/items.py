@@ -65,7 +65,7 @@ def _check_size(items: list[Fields]) -> None:
 def _read_item(item: Fields) -> Iterator[Turn]:
     kind = item.text("type") or _untyped(item)
     if kind in _UNSERVED:
-        raise UnsupportedError(f"{kind}: {_UNSERVED[kind]}", param=item.at("type"))
+        raise UnsupportedError(f"{kind} {_UNSERVED[kind]}", param=item.at("type"))
     if kind not in _READERS:
         raise not_among(item.at("type"), kind, _READERS)
     return _READERS[kind](item)
@@ -182,10 +182,10 @@ _UNSERVED = {
     "item_reference": _NOT_STORED,
     "mcp_approval_request": _NOT_STORED,
     "mcp_approval_response": _NOT_STORED,
-    "compaction": "this server cannot read compacted conversations.",
-    "compaction_trigger": "this server does not compact conversations.",
-    "additional_tools": "this server takes tools from 'tools' alone.",
-    "configuration_update": "this server takes its options from the request alone.",
+    "compaction": "items cannot be read by this server.",
+    "compaction_trigger": "needs compaction, which this server does not do.",
+    "additional_tools": "is not served; declare tools in 'tools'.",
+    "configuration_update": "is not served; set options in the request.",
     **dict.fromkeys(
         (
             "apply_patch_call",

@@ -72,9 +72,12 @@ def mcp_call(
     """A tool call that runs on the server, with its output in the same item."""
     item = {"id": item_id, "type": "mcp_call", "status": status, "server_label": server_label}
     item |= {"name": name, "arguments": arguments}
-    if finished is not None and finished.status != "pending":
-        item["output" if finished.status == "success" else "error"] = as_text(finished.output)
-    return item
+    if finished is None or finished.status == "pending":
+        return item
+    text = as_text(finished.output)
+    if finished.status == "success":
+        return {**item, "output": text}
+    return {**item, "error": {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}}
 
 
 def mcp_approval_request(item_id: str, server_label: str, name: str, arguments: str) -> dict[str, Any]:

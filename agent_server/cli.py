@@ -1,0 +1,112 @@
+"""The command line: `agent-server serve [TARGET]...`.
+
+Heavy imports wait until there is something to serve, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent_server import __version__
+
+if TYPE_CHECKING:
+    from agent_server.settings import Settings
+
+MOUNTS = ("invocations", "responses", "v1")
+STYLES = ("function_call", "mcp_call", "none")
+LEVELS = ("critical", "error", "warning", "info", "debug")
+
+
+def _tool_items(context: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """`STYLE` for every mount, or `MOUNT=STYLE` for one; later ones win."""
+    settings: dict[str, str] = {}
+    for value in values:
+        mount, equals, style = value.rpartition("=")
+        if style not in STYLES or (equals and mount not in MOUNTS):
+            raise click.BadParameter(f"{value!r} is none of {', '.join(STYLES)}, nor MOUNT= and one of them.")
+        settings |= {f"tool_items_{each}": style for each in ([mount] if equals else MOUNTS)}
+    return settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="agent-server")
+def cli() -> None:
+    """Serve any LangChain or LangGraph agent over the OpenAI Responses API."""
+
+
+@cli.command()
+@click.argument("targets", metavar="[TARGET]...", nargs=-1)
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [default: 8000]")
+@click.option("--workers", type=click.IntRange(1), help="Number of processes.  [default: 1]")
+@click.option("--store", type=click.Choice(["memory"]), help="Where runs are kept.  [default: memory]")
+@click.option("--log-level", type=click.Choice(LEVELS), help="Least severe record shown.  [default: warning]")
+@click.option(
+    "--tool-items",
+    metavar="[MOUNT=]STYLE",
+    multiple=True,
+    callback=_tool_items,
+    help=f"How the tools that ran on the server are shown: {', '.join(STYLES)}; for one of "
+    f"{', '.join(MOUNTS)}, or for all. May be repeated.",
+)
+def serve(targets: tuple[str, ...], tool_items: dict[str, str], **given: Any) -> None:
+    """Serve agents over HTTP.
+
+    A TARGET is path/file.py:attribute or module:attribute, with NAME= before it at will; the attribute may be
+    left out where it is obvious. Without a TARGET, langgraph.json in this folder names the agents; without
+    that, the demo agent is served.
+
+    Every setting is also a variable AGENT_SERVER_*, such as AGENT_SERVER_PORT; options win.
+    """
+    options = {name: value for name, value in given.items() if value is not None}
+    settings = _settings(options | tool_items)
+
+    from agent_server import serving
+
+    def run() -> int:
+        with serving.bind(settings.host, settings.port) as sock:
+            url = _url(*sock.getsockname()[:2])
+            plan = serving.Plan(targets, Path.cwd(), settings)
+
+            def announce(names: Sequence[str]) -> None:
+                click.echo(f"agent-server listening on {url} (agents: {', '.join(names)})")
+
+            if settings.workers > 1:
+                return serving.Supervisor(plan, sock, announce).run()
+            serving.serve(plan, sock, announce)
+            return 0
+
+    sys.exit(serving.exit_code(run))
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    """Options over environment over defaults; bad values end the command with 2 and a line for each."""
+    from pydantic import ValidationError
+
+    from agent_server.settings import Settings
+
+    try:
+        return Settings(**options)
+    except ValidationError as error:
+        for each in error.errors():
+            said = each["msg"].removeprefix("Value error, ")
+            click.echo(f"agent-server: AGENT_SERVER_{str(each['loc'][0]).upper()}: {said}", err=True)
+        sys.exit(2)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli(prog_name="agent-server")
+
+
+if __name__ == "__main__":
+    main()

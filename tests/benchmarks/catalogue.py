@@ -1,0 +1,125 @@
+"""The peers as a table: how each is started, what to ask it, and how to tell that its answer is complete."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A process of the benchmark.
+
+    `{port}` in the command is its port, `{scratch}` in the environment a folder of its own. `ready` is the
+    path that answers 200 once it serves; a program without one is no server and prints a line instead.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    ready: str = "/health"
+    needs: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def missing(self) -> str:
+        """The module that this program needs and that is not installed, or nothing."""
+        return self.needs if self.needs and importlib.util.find_spec(self.needs) is None else ""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A streaming route. `delta` marks a frame that carries tokens, `whole` the one that carries all of them.
+
+    An answer is complete when it begins with `first`, its deltas hold every token, the `whole` frame (where
+    the wire has one) holds them once more, `end` comes last, and no mark of `failure` is in it.
+    """
+
+    path: str
+    delta: bytes
+    whole: bytes = b""
+    first: bytes = b""
+    end: bytes = b"data: [DONE]\n\n"
+    failure: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A way to be answered: a program, and the wire it is asked over (none for the one that is no server)."""
+
+    name: str
+    program: Program
+    wire: Wire | None = None
+
+
+def _python(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", *arguments)
+
+
+def _peer_module(name: str, *arguments: str) -> tuple[str, ...]:
+    return _python(f"tests.benchmarks.peers.{name}", *arguments)
+
+
+OURS = Program(
+    "ours",
+    _python(
+        "agent_server.cli",
+        "serve",
+        "tests/benchmarks/fake_agent.py:agent",
+        "--port",
+        "{port}",
+        "--log-level",
+        "warning",
+    ),
+    ready="/ready",
+)
+LIMIT = Program("limit", _peer_module("limit"), ready="")
+BARE = Program("bare", _peer_module("bare", "{port}"))
+CEILING = Program("ceiling", _peer_module("ceiling", "{port}"))
+MLFLOW = [
+    Program(
+        f"mlflow_{tracing}",
+        _peer_module("mlflow_agent_server", "{port}", tracing),
+        needs="mlflow",
+        environment={
+            "MLFLOW_TRACKING_URI": "sqlite:///{scratch}/traces.db",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
+    )
+    for tracing in ("off", "on")
+]
+
+
+def _responses(path: str) -> Wire:
+    return Wire(
+        path,
+        delta=b'"type":"response.output_text.delta"',
+        whole=b'"type":"response.completed"',
+        first=b'"type":"response.created"',
+        failure=(b'"type":"response.failed"', b'"type":"error"', b'"type":"response.incomplete"'),
+    )
+
+
+_PLAIN = Wire("/stream", delta=b'"delta":')
+_MLFLOW = Wire(
+    "/responses",
+    delta=b'"type": "response.output_text.delta"',
+    whole=b'"type": "response.output_item.done"',
+    failure=(b'data: {"error"',),
+)
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("ours", OURS, _responses("/v1/responses")),
+        Peer("ours_responses", OURS, _responses("/responses")),
+        Peer("ours_invocations", OURS, _responses("/invocations")),
+        Peer("limit", LIMIT),
+        Peer("bare", BARE, _PLAIN),
+        Peer("mlflow_off", MLFLOW[0], _MLFLOW),
+        Peer("mlflow_on", MLFLOW[1], _MLFLOW),
+        Peer("ceiling", CEILING, _PLAIN),
+    )
+}

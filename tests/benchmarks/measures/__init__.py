@@ -1,0 +1,1 @@
+"""The measures: each asks the peers its question and returns figures."""

@@ -1,0 +1,1 @@
+"""The peers: one small program each, all running the same agent."""
