@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from agent_server.errors import OverloadedError
 from agent_server.events import RunStarted
 from agent_server.graph.converter import Converter, now_ms
-from agent_server.graph.drive import Invocation
+from agent_server.graph.drive import Invocation, drive
 from agent_server.runs.execute import execute
 from agent_server.runs.log import EventLog
 
@@ -56,7 +57,7 @@ class Engine:
             echo=dict(echo or {}),
         )
         log.append(started)
-        task = asyncio.create_task(execute(invocation, converter, log), name=f"run {invocation.run_id}")
+        task = asyncio.create_task(execute(partial(drive, invocation), converter, log), name=f"run {invocation.run_id}")
         run = Run(invocation.run_id, log, converter, task)
         self._active[run.id] = run
         task.add_done_callback(lambda _: self._ended(run))
