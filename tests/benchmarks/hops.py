@@ -1,8 +1,9 @@
 """What each hop of a token costs by itself: `python -m tests.benchmarks.hops [TOKENS]`, microseconds a token.
 
-One run of the fake agent is recorded after each hop and played to the next one alone, so the hops add up to
-what the server does beside LangChain, Starlette and the socket. The first row is LangChain and the source
-together; the limit is the same run with a callback that only counts.
+One run of the fake agent is recorded after each hop and played to the next one alone. The first row is LangChain
+with a callback that only counts; the second adds the source and the converter, by the short way that the server
+takes. `Converter.feed` is the long way, of LangChain's public `astream_events`, without LangChain. The rows from
+the second on, without the long way, add up to what a token costs beside Starlette and the socket.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from agent_server.events import Event, RunStarted
 from agent_server.framing import Frame, sse
 from agent_server.graph.converter import Converter
 from agent_server.graph.drive import Recorder
-from agent_server.graph.source import Sink, from_tap
+from agent_server.graph.source import from_tap
 from agent_server.protocols.responses.encoder import ResponsesEncoder
 from agent_server.runs.log import EventLog
 from tests.benchmarks.fake_agent import agent
@@ -30,50 +31,28 @@ from tests.benchmarks.peers.limit import obey
 REPEATS = 15
 
 
-class Tape:
-    """A sink that keeps what it was told: a stream event alone, or a model's run id and a chunk."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
-        self._recorder = Recorder(Converter("run_0"), lambda _: None)
-
-    def feed(self, event: StreamEvent) -> None:
-        self.told.append((event,))
-        self._recorder.feed(event)
-
-    def chunk(self, model_run_id: str, chunk: Any) -> bool:
-        taken = self._recorder.chunk(model_run_id, chunk)
-        if taken:
-            self.told.append((model_run_id, chunk))
-        return taken
+def question(prompt: str) -> dict[str, Any]:
+    """The agent's input."""
+    return {"messages": [{"role": "user", "content": prompt}]}
 
 
-class Deaf:
-    """A sink that takes everything and does nothing."""
-
-    def feed(self, event: StreamEvent) -> None:
-        pass
-
-    def chunk(self, model_run_id: str, chunk: Any) -> bool:
-        return True
+async def recorded(prompt: str) -> list[StreamEvent]:
+    """The stream events of one run."""
+    return [event async for event in agent.astream_events(question(prompt), version="v2")]
 
 
-async def run(prompt: str, sink: Sink) -> None:
-    """One run of the agent into a sink."""
-    question = {"messages": [{"role": "user", "content": prompt}]}
-    await from_tap(agent, question, {}, sink, {"stream_mode": ["updates", "custom"], "subgraphs": True})
+async def driven(prompt: str) -> None:
+    """One run of the agent, converted, its events dropped."""
+    options = {"stream_mode": ["updates", "custom"], "subgraphs": True}
+    await from_tap(agent, question(prompt), {}, Recorder(Converter("run_0"), lambda _: None), options)
 
 
-def convert(told: list[tuple[Any, ...]]) -> list[Event]:
+def convert(stream_events: list[StreamEvent]) -> list[Event]:
     """All events of a run."""
-    events: list[Event] = [RunStarted(run_id="run_0", agent="agent", at=0)]
     converter = Converter("run_0")
-    recorder = Recorder(converter, events.append)
-    for what in told:
-        if len(what) == 2:
-            recorder.chunk(*what)
-        else:
-            recorder.feed(*what)
+    events: list[Event] = [RunStarted(run_id="run_0", agent="agent", at=0)]
+    for stream_event in stream_events:
+        events += converter.feed(stream_event)
     return events + converter.finish()
 
 
@@ -96,35 +75,34 @@ def write(frames: list[Frame]) -> bytes:
     return b"".join([sse(frame) for frame in frames])
 
 
-def timed(hop: Callable[[], object]) -> float:
-    """Seconds of CPU time, the median of the repeats."""
-    return median(_once(hop) for _ in range(REPEATS))
+def cpu_seconds(hop: Callable[[], object]) -> float:
+    """CPU time of a hop, the median of the repeats."""
 
+    def once() -> float:
+        start = time.process_time()
+        hop()
+        return time.process_time() - start
 
-def _once(hop: Callable[[], object]) -> float:
-    start = time.process_time()
-    hop()
-    return time.process_time() - start
+    return median(once() for _ in range(REPEATS))
 
 
 def main(tokens: int) -> None:
     """Measure and print."""
     prompt = f"tokens {tokens}"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        tape = Tape()
-        runner.run(run(prompt, tape))
-        events = convert(tape.told)
+        stream_events = runner.run(recorded(prompt))
+        events = convert(stream_events)
         frames = encode(events)
         hops: dict[str, Callable[[], object]] = {
-            "LangChain and source": lambda: runner.run(run(prompt, Deaf())),
-            "limit": lambda: runner.run(obey(prompt, runs=1, concurrency=1)),
-            "Converter": lambda: convert(tape.told),
+            "LangChain": lambda: runner.run(obey(prompt, runs=1, concurrency=1)),
+            "LangChain, source, converter": lambda: runner.run(driven(prompt)),
+            "Converter.feed": lambda: convert(stream_events),
             "EventLog": lambda: append(events),
             "ResponsesEncoder": lambda: encode(events),
             "framing.sse": lambda: write(frames),
         }
         for name, hop in hops.items():
-            print(f"{name:<26} {timed(hop) / tokens * 1e6:8.2f} us/token")
+            print(f"{name:<30} {cpu_seconds(hop) / tokens * 1e6:8.2f} us/token", flush=True)
 
 
 if __name__ == "__main__":

@@ -169,7 +169,10 @@ class Process:
     def _asleep(self) -> bool:
         """Whether no thread runs or would like to: the state field of proc_pid_stat(5)."""
         tasks = Path(f"/proc/{self._popen.pid}/task").iterdir()
-        return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "S" for task in tasks)
+        try:
+            return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "S" for task in tasks)
+        except FileNotFoundError:  # a thread that ended meanwhile
+            return False
 
     def _last_words(self) -> str:
         return self._log.read_text(errors="replace")[-1500:].strip() or "no output"

@@ -119,3 +119,13 @@ def test_the_client_runs_its_own_tool_and_the_agent_goes_on(client: OpenAI, styl
     history: list[Any] = [{"role": "user", "content": QUESTION}, *first.output, output]
     second = client.responses.create(model="client_tool", input=history, tools=REQUESTS["client_tool"]["tools"])
     assert second.output_text == "It is sunny."
+
+
+@pytest.mark.parametrize("scenario", GOOD)
+def test_the_mount_without_a_version_serves_the_same_client(base_url: str, scenario: str, style: str) -> None:
+    headers = {"x-tool-items": style}
+    with (
+        OpenAI(base_url=base_url, api_key="none", default_headers=headers) as client,
+        client.responses.stream(**body(scenario)) as stream,
+    ):
+        judge(stream.get_final_response(), scenario, style)

@@ -192,6 +192,9 @@ def test_a_missing_module_is_told_from_a_module_that_misses_one(target: str, tmp
     with pytest.raises(TargetError, match=f"There is no module '{target.partition(':')[0]}'") as raised:
         load_targets([target], tmp_path)
     assert raised.value.__cause__ is None
+    write(tmp_path, {"pack/__init__.py": "import nowhere_at_all\n"})
+    with pytest.raises(TargetError, match="cannot be imported: its code raised ModuleNotFoundError"):
+        load_targets(["pack.missing"], tmp_path)
 
 
 @pytest.mark.parametrize("target", ["bot.py", "bot"])

@@ -296,6 +296,10 @@ class Strange:
     pass
 
 
+class StrangeState(MessagesState):
+    thing: Strange
+
+
 def state_graph(schema: Any) -> Any:
     graph = StateGraph(schema)
     graph.add_node("pass", lambda state: {})
@@ -334,6 +338,7 @@ ROOM: Any = {"context": typed, "question": RunnablePassthrough()} | RunnableLamb
         (create_agent(model(), [add]), {"messages": MESSAGES}),
         (state_graph(Question), {"question": "Last"}),
         (state_graph(Chat), {"chat": MESSAGES}),
+        (state_graph(StrangeState), {"messages": MESSAGES}),
         (state_graph(Annotated[list[AnyMessage], add_messages]), MESSAGES),
         (workflow, "Last"),
         (loose_workflow, {"messages": MESSAGES}),
@@ -349,6 +354,7 @@ ROOM: Any = {"context": typed, "question": RunnablePassthrough()} | RunnableLamb
         (prompt(("placeholder", "{messages}"), ("user", "{topic}")), {"messages": MESSAGES}),
         (prompt(("user", "{topic} {style}")), MESSAGES),
         (ROOM, "Last"),
+        ({"value": RunnablePassthrough()} | echo(), MESSAGES),
     ],
 )
 async def test_an_agent_gets_the_conversation_in_the_form_it_takes(target: Any, expected: Any) -> None:

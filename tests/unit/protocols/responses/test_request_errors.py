@@ -105,6 +105,7 @@ CASES: list[Case] = [
         for url in (
             "file:///etc/passwd",
             "gs://bucket/a.png",
+            "blob:text/plain;base64,AAAA",
             "/etc/passwd",
             "a.png",
             "https:/example.org",
