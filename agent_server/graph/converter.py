@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.runnables.schema import StreamEvent
 from langgraph.errors import GraphBubbleUp
 
@@ -59,6 +59,7 @@ class Converter:
         self._steps: dict[str, StepStarted] = {}  # by the node's run id
         self._interrupts = Interrupts()
         self._seen: set[str] = set()  # ids of messages already told, or given as input
+        self._counted: set[str | None] = set()  # ids of messages whose usage a model call told
         self._usage: Usage | None = None
         self._finish_reason = ""
         self._root_output: Any = None
@@ -126,7 +127,7 @@ class Converter:
             if message is not None:
                 events += [*message.close_blocks(complete=False), MessageFinished(message.id)]
         events += self._tools.close(tool_status)
-        events += [StepFinished(step.step, step.task_id) for step in self._steps.values()]
+        events += [StepFinished(step.step, step.task_id) for step in reversed(self._steps.values())]
         self._messages.clear()
         self._steps.clear()
         return events
@@ -173,8 +174,10 @@ class Converter:
         if not isinstance(output, BaseMessage):
             return self._end_message(event, None)
         message, events = self._open(event, output.id)
-        self._count(output, top=message is not None and not message.parent_call_id)
+        self._count(output)
+        self._counted.add(output.id)
         if message is not None:
+            self._note_finish(message, output)
             events += message.add_whole(output)
         return events + self._end_message(event, output)
 
@@ -196,11 +199,13 @@ class Converter:
         finished = MessageFinished(message.id, whole, usage(output), finish_reason(output))
         return [*message.close_blocks(), finished]
 
-    def _count(self, message: BaseMessage, *, top: bool) -> None:
+    def _count(self, message: BaseMessage) -> None:
         counted = usage(message)
         if counted is not None:
             self._usage = counted if self._usage is None else self._usage + counted
-        if top:
+
+    def _note_finish(self, opened: OpenMessage, message: BaseMessage) -> None:
+        if not opened.parent_call_id:
             self._finish_reason = finish_reason(message)
 
     def _on_llm_stream(self, event: Any) -> list[Event]:
@@ -266,21 +271,24 @@ class Converter:
             return []
         if mode and mode not in ("updates", "values"):
             return [StatePart(mode, to_jsonable(chunk), ns)]
-        if isinstance(chunk, str | AIMessage) and not self._is_answered_by_model(event["run_id"]):
-            message, events = self._open(event)
-            if message is not None and isinstance(chunk, str):
-                return events + message.add_text(chunk)
-            return events + message.add_chunk(chunk) if message is not None else events
-        return []
+        return self._answer_chunk(event, chunk)
 
-    def _is_answered_by_model(self, root_run_id: str) -> bool:
-        return self._answered and root_run_id not in self._messages
+    def _answer_chunk(self, event: Any, chunk: Any) -> list[Event]:
+        """What the root itself yields is its answer, unless a model inside it has told that already."""
+        told = self._answered and event["run_id"] not in self._messages
+        if told or not isinstance(chunk, str | AIMessageChunk):  # a whole message is told when the root ends
+            return []
+        message, events = self._open(event)
+        if message is None:
+            return events
+        return events + (message.add_text(chunk) if isinstance(chunk, str) else message.add_chunk(chunk))
 
     def _on_chain_end(self, event: Any) -> list[Event]:
         output = event["data"].get("output")
         if not event.get("parent_ids"):
             self._root_output = output
-            return self._end_message(event, None)
+            streamed = isinstance(output, AIMessage) and event["run_id"] in self._messages
+            return self._on_model_end(event) if streamed else self._end_message(event, None)
         step = self._steps.pop(event["run_id"], None)
         if step is None:
             return []
@@ -302,8 +310,10 @@ class Converter:
         """A message that comes in one piece, under a run id of its own."""
         own = {**event, "run_id": f"{event['run_id']}/{message.id}"}
         opened, events = self._open(own, message.id)
-        self._count(message, top=opened is not None and not opened.parent_call_id)
+        if message.id not in self._counted:
+            self._count(message)
         if opened is not None:
+            self._note_finish(opened, message)
             events += opened.add_whole(message)
         return events + self._end_message(own, message)
 
@@ -317,7 +327,7 @@ class Converter:
         if self._answered or self._interrupts.pending:
             return []
         answer = plain_answer(self._root_output)
-        if answer is None:
+        if answer is None or (isinstance(answer, AIMessage) and answer.id in self._seen):
             return []
         if isinstance(answer, BaseMessage):
             answer.id = answer.id or f"run-{self.run_id}"
@@ -352,10 +362,10 @@ def step_of(event: Any) -> StepStarted | None:
 
 def unpack(chunk: Any) -> tuple[tuple[str, ...], str, Any]:
     """A chunk of a graph's stream as (namespace, mode, data); the mode is "" for a single-mode stream."""
-    match chunk:
-        case (tuple() as ns, str() as mode, data):
-            return ns, mode, data
-        case (str() as mode, data):
-            return (), mode, data
-        case _:
-            return (), "", chunk
+    if isinstance(chunk, tuple):
+        match chunk:
+            case (tuple() as ns, str() as mode, data):
+                return ns, mode, data
+            case (str() as mode, data):
+                return (), mode, data
+    return (), "", chunk

@@ -74,11 +74,14 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call of the agent. One that is not `complete` was cut short, and may have no output."""
+    """A tool call of the agent. `args` are a text where the model wrote no JSON object.
+
+    A call that is not `complete` never ran, and may have no output.
+    """
 
     id: str
     name: str
-    args: Mapping[str, Any]
+    args: Mapping[str, Any] | str
     complete: bool = True
 
 
@@ -93,6 +96,8 @@ class ToolOutput:
 
 Turn = Message | Answer | Reasoning | Call | ToolOutput
 _ModelTurn = Answer | Reasoning | Call
+
+_CALLS = frozenset({"tool_call", "invalid_tool_call"})
 
 # An id names one message of a thread for good, so that a message sent again replaces itself.
 _MESSAGE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -177,12 +182,12 @@ def _model_call(group: Mapping[int, _ModelTurn], outputs: Mapping[int, ToolOutpu
     refusal = next((answer.refusal for answer in answers if answer.refusal), None)
     message_id = next((answer.id for answer in answers if answer.id), None)
     blocks = [block for turn in group.values() for block in _model_blocks(turn)]
-    calls = [block for block in blocks if block["type"] == "tool_call"]
-    content = _plain([block for block in blocks if block["type"] != "tool_call"])
+    content = _plain([block for block in blocks if block["type"] not in _CALLS])
     v1 = {"output_version": "v1"}  # how LangChain marks content whose blocks are all standard, calls included
     yield AIMessage(
         content if isinstance(content, str) else blocks,  # type: ignore[arg-type]
-        tool_calls=calls,
+        tool_calls=[block for block in blocks if block["type"] == "tool_call"],
+        invalid_tool_calls=[block for block in blocks if block["type"] == "invalid_tool_call"],
         id=message_id,
         additional_kwargs={"refusal": refusal} if refusal else {},
         response_metadata={} if isinstance(content, str) else v1,
@@ -200,7 +205,10 @@ def _model_call(group: Mapping[int, _ModelTurn], outputs: Mapping[int, ToolOutpu
 
 def _model_blocks(turn: _ModelTurn) -> list[dict[str, Any]]:
     if isinstance(turn, Call):
-        return [{"type": "tool_call", "id": turn.id, "name": turn.name, "args": dict(turn.args)}]
+        call = {"id": turn.id, "name": turn.name}
+        if isinstance(turn.args, str):
+            return [{"type": "invalid_tool_call", **call, "args": turn.args, "error": None}]
+        return [{"type": "tool_call", **call, "args": dict(turn.args)}]
     if isinstance(turn, Reasoning):
         block: dict[str, Any] = {"type": "reasoning", "reasoning": turn.text}
         if turn.encrypted:

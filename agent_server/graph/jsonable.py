@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import reprlib
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,31 +14,38 @@ from pydantic import BaseModel
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS
 _MAX_DEPTH = 64
-_MAX_REPR = 200
+_MAX_VALUES = 100_000
+_repr = reprlib.Repr()
+_repr.maxother = 200
 
 
 def to_jsonable(value: Any) -> Any:
     """Render any Python value as JSON values. Never raises.
 
     pydantic models (messages among them) become their dump, dataclasses and datetimes what orjson makes of
-    them, sets lists, NaN and infinities null, lone surrogates question marks; an object JSON has no form for
-    becomes its type name and the start of its `repr`.
+    them, sets lists, NaN and infinities null, lone surrogates question marks, an exception its type's name; an
+    object JSON has no form for becomes its type name and a shortened `repr`.
     """
     try:
         return orjson.loads(orjson.dumps(value, default=_default, option=_OPTIONS))
     except (TypeError, ValueError, RecursionError):
-        return _render(value, 0)
+        return _Slow().render(value)
 
 
 def to_text(value: Any) -> str:
     """The value as it is read by a model: text as it stands, anything else as JSON text."""
-    return value if isinstance(value, str) else orjson.dumps(to_jsonable(value)).decode()
+    return to_unicode(value) if isinstance(value, str) else orjson.dumps(to_jsonable(value)).decode()
+
+
+def to_unicode(text: str) -> str:
+    """The text without lone surrogates, which UTF-8 and so every wire lacks (Unicode, section 3.9, D92)."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _default(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump()
-    if isinstance(value, set | frozenset):
+    if isinstance(value, tuple | set | frozenset | deque):
         return list(value)
     if isinstance(value, bytes | bytearray):
         return value.decode(errors="replace")
@@ -45,31 +55,70 @@ def _default(value: Any) -> Any:
 
 
 def _opaque(value: Any) -> str:
-    if isinstance(value, BaseException):
-        return type(value).__name__
-    try:
-        text = repr(value)
-    except (TypeError, ValueError, AttributeError, RuntimeError, RecursionError):
-        text = "..."
-    return f"{type(value).__name__}: {text[:_MAX_REPR]}"
+    """What may be shown of any object: never what an exception says."""
+    name = type(value).__name__
+    return name if isinstance(value, BaseException) else to_unicode(f"{name}: {_repr.repr(value)}")
 
 
-def _render(value: Any, depth: int) -> Any:
-    """The slow way, for what orjson refuses: deep, circular, huge integers, broken text."""
-    if depth > _MAX_DEPTH:
-        return "..."
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return value.encode(errors="replace").decode()
-    if isinstance(value, int):
-        return int(value) if -(2**63) <= value < 2**64 else str(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {_render(str(key), depth): _render(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_render(item, depth + 1) for item in value]
+class _Slow:
+    """The slow way, for what orjson refuses: deep, circular, huge integers, broken text, odd keys.
+
+    Deeper than `_MAX_DEPTH`, inside itself, or after `_MAX_VALUES` values, a container becomes "...".
+    """
+
+    def __init__(self) -> None:
+        self._left = _MAX_VALUES
+        self._around: list[int] = []  # identities of the containers that are being rendered
+
+    def render(self, value: Any) -> Any:
+        self._left -= 1
+        if isinstance(value, str):
+            return to_unicode(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return int(value) if -(2**63) <= value < 2**64 else _huge(value)
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else None
+        inside = _items(value)
+        if inside is None:
+            return _leaf(value)
+        if id(value) in self._around or len(self._around) > _MAX_DEPTH or self._left < 0:
+            return "..."
+        self._around.append(id(value))
+        rendered = (
+            {_key(key): self.render(item) for key, item in inside.items()}
+            if isinstance(inside, dict)
+            else [self.render(item) for item in inside]
+        )
+        self._around.pop()
+        return rendered
+
+
+def _items(value: Any) -> dict[Any, Any] | list[Any] | None:
+    """What a container holds; None for what is none."""
     if isinstance(value, BaseModel):
-        return {key: _render(getattr(value, key), depth + 1) for key in type(value).model_fields}
-    return _render(_opaque(value), depth)
+        return {name: vars(value).get(name) for name in type(value).model_fields}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return value
+    return list(value) if isinstance(value, list | tuple | set | frozenset | deque) else None
+
+
+def _leaf(value: Any) -> Any:
+    try:
+        return orjson.loads(orjson.dumps(value, default=_default, option=_OPTIONS))
+    except (TypeError, ValueError, RecursionError):
+        return _opaque(value)
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return to_unicode(key)
+    if isinstance(key, int) and not isinstance(key, bool):
+        return _huge(key)
+    return str(key) if isinstance(key, bool | float | None) else _opaque(key)
+
+
+def _huge(value: int) -> str:
+    """An integer as text, hexadecimal where Python refuses that many decimal digits (bpo-95778)."""
+    return str(int(value)) if value.bit_length() < 10_000 else hex(value)

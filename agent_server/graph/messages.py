@@ -25,7 +25,7 @@ from agent_server.events import (
     TextDelta,
 )
 from agent_server.graph.content import Piece, pieces
-from agent_server.graph.jsonable import to_jsonable
+from agent_server.graph.jsonable import to_jsonable, to_unicode
 
 _DELTAS: dict[str, type[TextDelta | ReasoningDelta | RefusalDelta]] = {
     "text": TextDelta,
@@ -97,6 +97,7 @@ class OpenMessage:
         if plain and block is not None and block.kind == "text" and block.key is None:  # the hot path
             events: list[Event] = []
             if content:
+                content = to_unicode(content)
                 block.texts.append(content)
                 events.append(TextDelta(self.id, block.index, content))
         else:
@@ -124,9 +125,9 @@ class OpenMessage:
         """The finished message: announce what never streamed (non-streaming models, late or invalid calls)."""
         late = [p for p in pieces(message) if p.kind not in self.kinds]
         events = self.add_pieces(late)
-        known = {block.call_id for block in self.calls.values()}
+        called = [block.call_id for block in self.blocks if block.kind == "tool_call"]
         for number, call in enumerate(_whole_calls(message)):
-            if call["id"] in known if call["id"] else number < len(self.calls):
+            if call["id"] in called if call["id"] else number < len(called):
                 continue
             events += self._add_call_chunk({**call, "index": ("whole", number)})
         return events + self.close_blocks()
@@ -159,7 +160,7 @@ class OpenMessage:
             block.open = True
             self.current = block
             events.append(BlockStarted(self.id, block.index, piece.kind))
-        text = piece.text
+        text = to_unicode(piece.text)
         if text and piece.part != block.part:
             text = f"\n\n{text}" if block.texts else text
             block.part = piece.part
@@ -189,14 +190,14 @@ class OpenMessage:
             block.call_id = str(call["id"])
         events: list[Event] = []
         if not block.name and call.get("name"):
-            block.name = str(call["name"])
+            block.name = to_unicode(str(call["name"]))
             block.call_id = block.call_id or ids.call_id(self.run_id, int(self.id[1:]) * 256 + block.index)
             events += self._make_room()
             block.open = True
             self._on_call(block.call_id, block.name)
             events.append(BlockStarted(self.id, block.index, "tool_call", block.call_id, block.name))
             events += [ArgsDelta(self.id, block.index, text) for text in block.texts]
-        args = call.get("args")
+        args = to_unicode(call.get("args") or "")
         if args:
             block.texts.append(args)
             if block.open:
@@ -209,10 +210,8 @@ class OpenMessage:
             found = self.calls.get(index)
             if found is None or not call_id or not found.call_id or found.call_id == call_id:
                 return found
-            # Some providers give every parallel call index 0: another id is another call.
-            return next((b for b in self.calls.values() if b.call_id == call_id), None)
-        if call_id:
-            return next((b for b in self.calls.values() if b.call_id == call_id), None)
+        if call_id:  # some providers give every parallel call index 0: another id is another call
+            return next((b for b in self.blocks if b.call_id == call_id), None)
         return None if call.get("name") else next(reversed(self.calls.values()), None)
 
     def _close(self, block: Block, *, complete: bool = True) -> list[Event]:

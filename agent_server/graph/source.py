@@ -43,6 +43,9 @@ async def from_astream_events(
     runnable: Runnable[Any, Any], value: Any, config: RunnableConfig, sink: Sink, options: Mapping[str, Any]
 ) -> None:
     """Drive `runnable` through `astream_events(version="v2")`. `options` go to its `astream`."""
+    limit = (getattr(runnable, "config", None) or {}).get("recursion_limit")
+    if limit is not None:  # else LangChain's default would be put in its place
+        config = cast("RunnableConfig", {"recursion_limit": limit, **config})
     events = runnable.astream_events(value, config, version="v2", **options)
     try:
         async for event in events:
@@ -112,7 +115,6 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
 
     run_inline = True
     raise_error = True
-    ignore_retriever = True
     ignore_retry = True
 
     def __init__(self, sink: Sink, loop: asyncio.AbstractEventLoop) -> None:
@@ -276,6 +278,11 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
         if run is not None:
             data = {"error": error, "tool_call_id": self._tool_calls.pop(run_id, None)}
             self._send(run.base, "on_tool_error", data)
+
+    def on_retriever_start(
+        self, serialized: Any, query: str, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
+    ) -> None:
+        self._parents[run_id] = parent_run_id  # only a link from what runs inside it to what it runs in
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         base = {

@@ -9,7 +9,7 @@ from langchain_core.messages import ToolMessage
 
 from agent_server import ids
 from agent_server.events import Event, ToolFinished, ToolStarted, ToolStatus
-from agent_server.graph.jsonable import to_jsonable, to_text
+from agent_server.graph.jsonable import to_jsonable, to_text, to_unicode
 
 _FAILED = "The tool failed."
 
@@ -57,7 +57,7 @@ class Tools:
         if parent:
             started = ToolStarted(call_id, name, started.input, step, parent)
         self._running[event["run_id"]] = started
-        return [started]
+        return [] if self._failed.pop(call_id, None) else [started]  # tried again: still the same call
 
     def end(self, event: Any, output: Any) -> list[Event]:
         """`on_tool_end`, with the tool message found in the output, or the bare output."""
@@ -89,7 +89,8 @@ class Tools:
         """The run is over: finish the tools that failed or still run."""
         events: list[Event] = [self._finished(s, _FAILED, "error") for s in self._failed.values()]
         output = _FAILED if status == "error" else ""
-        events += [self._finished(s, output, cast("ToolStatus", status)) for s in self._running.values()]
+        running = sorted(self._running.values(), key=lambda started: not started.parent_call_id)  # inner ones first
+        events += [self._finished(started, output, cast("ToolStatus", status)) for started in running]
         self._failed.clear()
         self._running.clear()
         return events
@@ -103,8 +104,9 @@ class Tools:
         )
 
     def _first_fitting(self, name: str) -> str | None:
-        busy = {started.call_id for started in self._running.values()} | self._answered | set(self._failed)
-        return next((c for c, called in self._called.items() if called == name and c not in busy), None)
+        busy = {started.call_id for started in self._running.values()} | self._answered
+        free = [c for c, called in self._called.items() if called == name and c not in busy]
+        return next((c for c in free if c not in self._failed), free[0] if free else None)
 
     def _make_up(self) -> str:
         self._made_up += 1
@@ -118,6 +120,6 @@ def _as_input(value: Any) -> dict[str, Any]:
 
 def _as_output(content: Any) -> str | list[dict[str, Any]]:
     if isinstance(content, str):
-        return content
+        return to_unicode(content)
     blocks = [{"type": "text", "text": b} if isinstance(b, str) else b for b in content]
     return cast("list[dict[str, Any]]", to_jsonable(blocks))

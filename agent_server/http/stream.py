@@ -30,9 +30,8 @@ class Encoder(Protocol):
 class EventStream:
     """An ASGI response: the run's log through an encoder and a framing, from its first event to its last.
 
-    Frames that are ready together leave in one write. Silence is broken by a heartbeat every `heartbeat`
-    seconds; a client that takes nothing for `send_timeout` seconds is dropped. The run is cancelled when its
-    client is gone.
+    Frames that are ready together leave in one write. A silence of `heartbeat` seconds is broken by a heartbeat; a
+    client that takes nothing for `send_timeout` seconds is dropped. The run is cancelled when its client is gone.
     """
 
     def __init__(
@@ -60,55 +59,46 @@ class EventStream:
         self._send_timeout = send_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
         try:
-            head = [
-                (name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()
-            ]
             await send({"type": "http.response.start", "status": 200, "headers": head})
-            after = await self._write_from(0, send)  # `created` leaves before the graph starts
             async with _WatchedClient(receive) as client:
-                await self._pump(after, send)
+                with _Pulse(client, self._heartbeat, self._send_timeout) as pulse:
+                    await self._pump(send, pulse)
             if not client.gone:
                 await send({"type": "http.response.body", "body": self._framing.end, "more_body": False})
-        except TimeoutError:
-            pass  # a client that accepts nothing is as good as gone
         finally:
             if not self._run.log.closed:
                 await self._engine.cancel(self._run, "client disconnected")
 
-    async def _pump(self, after: int, send: Send) -> None:
-        log = self._run.log
-        while not (log.closed and after == len(log)):
-            if after == len(log):
-                await self._wait(after, send)
-            after = await self._write_from(after, send)
+    async def _pump(self, send: Send, pulse: _Pulse) -> None:
+        """Write what the log has, wait for more, until it is closed and read.
 
-    async def _wait(self, after: int, send: Send) -> None:
+        The first write waits for nothing: `created` leaves before the graph starts.
+        """
+        log, write, feed = self._run.log, self._framing.write, self._encoder.feed
+        after = 0
         while True:
-            try:
-                async with asyncio.timeout(self._heartbeat):
-                    return await self._run.log.grown(after)
-            except TimeoutError:
-                await self._send(send, self._framing.heartbeat)
-
-    async def _write_from(self, after: int, send: Send) -> int:
-        batch = self._run.log.read(after, _BATCH)
-        write, feed = self._framing.write, self._encoder.feed
-        body = b"".join([write(frame) for event in batch for frame in feed(event)])
-        if body:
-            await self._send(send, body)
-        return after + len(batch)
-
-    async def _send(self, send: Send, body: bytes) -> None:
-        async with asyncio.timeout(self._send_timeout):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            if batch := log.read(after, _BATCH):
+                after += len(batch)
+                body = b"".join([write(frame) for event in batch for frame in feed(event)])
+            elif log.closed:
+                return
+            elif await pulse.outlasts(log.waiter()):
+                body = self._framing.heartbeat
+            else:
+                continue
+            if body:
+                pulse.begin_write()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                pulse.end_write()
 
 
 async def run_to_end(engine: Engine, run: Run, receive: Receive) -> bool:
     """Wait until the run is over. False when the client left first; the run is then cancelled."""
     async with _WatchedClient(receive) as client:
         while not run.log.closed:
-            await run.log.grown(len(run.log))
+            await run.log.waiter()
     if client.gone:
         await engine.cancel(run, "client disconnected")
     return not client.gone
@@ -129,8 +119,12 @@ class _WatchedClient:
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.gone = True
-        if self._owner is not None:
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Take the client for gone."""
+        if not self.gone and self._owner is not None:
+            self.gone = True
             self._owner.cancel()
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
@@ -141,3 +135,54 @@ class _WatchedClient:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
         return self._owner.uncancel() == 0 and kind in (None, asyncio.CancelledError)
+
+
+class _Pulse:
+    """The one timer of a stream: it ends waits that are due for a heartbeat, and writes that nobody takes.
+
+    It looks four times in the shorter of its two periods, so that a write costs no timer of its own.
+    """
+
+    def __init__(self, client: _WatchedClient, heartbeat: float, send_timeout: float) -> None:
+        self._client = client
+        self._heartbeat = heartbeat
+        self._send_timeout = send_timeout
+        self._interval = min(heartbeat, send_timeout) / 4
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()  # the last write's beginning or end
+        self._writing = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_due = False
+
+    def __enter__(self) -> _Pulse:
+        self._timer = self._loop.call_later(self._interval, self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def begin_write(self) -> None:
+        """A write begins."""
+        self._since = self._loop.time()
+        self._writing = True
+
+    def end_write(self) -> None:
+        """The client took what was written, or there is room for it on the way."""
+        self._writing = False
+
+    async def outlasts(self, waiter: asyncio.Future[None]) -> bool:
+        """Wait for the future; True when a heartbeat was due before it was done."""
+        self._waiter = waiter
+        await waiter
+        self._waiter, due, self._is_due = None, self._is_due, False
+        return due
+
+    def _look(self) -> None:
+        silent = self._loop.time() - self._since
+        if self._writing and silent >= self._send_timeout:
+            self._client.give_up()
+            return
+        if self._waiter is not None and not self._waiter.done() and silent >= self._heartbeat:
+            self._is_due = True
+            self._waiter.set_result(None)
+        self._timer = self._loop.call_later(self._interval, self._look)

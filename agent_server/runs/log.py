@@ -73,16 +73,14 @@ class EventLog:
         self._merge_from = max(self._merge_from, after + len(events) + LAG)
         return events
 
-    async def grown(self, after: int) -> None:
-        """Return when an event of number `after` exists or can no longer come."""
-        while len(self._events) <= after and not self.closed:
-            waker = asyncio.get_running_loop().create_future()
+    def waiter(self) -> asyncio.Future[None]:
+        """A future that is done once the log has grown. Ask for it only after reading all there is."""
+        waker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.closed:
+            waker.set_result(None)
+        else:
             self._wakers.append(waker)
-            try:
-                await waker
-            finally:
-                if waker in self._wakers:
-                    self._wakers.remove(waker)
+        return waker
 
     async def batches(self, after: int = 0) -> AsyncIterator[list[Event]]:
         """A cursor: all events from number `after` on, as many at once as there are, until the terminal one."""
@@ -94,4 +92,4 @@ class EventLog:
             elif self.closed:
                 return
             else:
-                await self.grown(after)
+                await self.waiter()

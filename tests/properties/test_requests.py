@@ -194,7 +194,7 @@ turns: st.SearchStrategy[Turn] = st.one_of(
     st.builds(Message, st.sampled_from(("user", "system", "developer")), parts, ids),
     st.builds(Answer, parts, st.none() | st.text(max_size=3), ids),
     st.builds(Reasoning, st.text(max_size=4)),
-    st.builds(Call, names, st.just("f"), st.just({}), st.booleans()),
+    st.builds(Call, names, st.just("f"), st.just({}) | st.just("a: 1"), st.booleans()),
     st.builds(ToolOutput, names, parts, st.booleans()),
 )
 
@@ -218,23 +218,26 @@ def conversations(draw: st.DrawFn) -> list[Turn]:
     return [*conversation, *(ToolOutput(call_id, (Text("late"),)) for call_id in missing)]
 
 
+def calls_of(message: AIMessage) -> list[str]:
+    return [str(call["id"]) for call in (*message.tool_calls, *message.invalid_tool_calls)]
+
+
 @given(conversations())
 @settings(max_examples=300)
 def test_every_tool_call_is_followed_by_its_output(conversation: list[Turn]) -> None:
     messages = to_messages(conversation)
-    expected: list[str | None] = []
+    expected: list[str] = []
     for message in messages:
         if isinstance(message, ToolMessage):
-            assert expected, "an output without its call"
-            assert message.tool_call_id == expected.pop(0)
+            assert message.tool_call_id in expected, "an output without its call"
+            expected.remove(message.tool_call_id)
         else:
             assert not expected, "a call without its output"
         if isinstance(message, AIMessage):
-            expected = [call["id"] for call in message.tool_calls]
+            expected = calls_of(message)
     assert not expected
-    assert sum(len(m.tool_calls) for m in messages if isinstance(m, AIMessage)) == sum(
-        isinstance(turn, Call) for turn in conversation
-    )
+    made = [call_id for message in messages if isinstance(message, AIMessage) for call_id in calls_of(message)]
+    assert sorted(made) == sorted(turn.id for turn in conversation if isinstance(turn, Call))
 
 
 @given(conversations())

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
-
-from langchain_core.runnables.schema import StreamEvent
 
 from agent_server import events as ev
 from agent_server.context import RequestContext
@@ -15,7 +14,7 @@ from agent_server.events import Event
 from agent_server.framing import SSE, Frame, Framing
 from agent_server.graph.agent import open_agent
 from agent_server.graph.converter import Converter
-from agent_server.graph.drive import Invocation, Recorder, drive
+from agent_server.graph.drive import Invocation, drive
 from agent_server.graph.source import SourceName
 from agent_server.protocols.responses.encoder import ResponsesEncoder, ToolItems
 from agent_server.protocols.responses.request import parse_request
@@ -53,7 +52,7 @@ async def play(
         )
         log = EventLog()
         log.append(started)
-        run = asyncio.create_task(execute(invocation, fixed_converter(), log))
+        run = asyncio.create_task(execute(partial(drive, invocation), fixed_converter(), log))
         if cancel_at is not None:
             await cancel_at.reached()
             run.cancel("client disconnected")
@@ -64,39 +63,6 @@ async def play(
 def fixed_converter() -> Converter:
     """A converter whose run id and clock never change."""
     return Converter(RUN_ID, clock=lambda: AT)
-
-
-class StreamEvents(Recorder):
-    """Keeps the stream events that a source yields, beside what they are converted to."""
-
-    def __init__(self) -> None:
-        self.seen: list[StreamEvent] = []
-        self.events: list[Event] = []
-        self.converter = fixed_converter()
-        super().__init__(self.converter, self.events.append)
-
-    def feed(self, event: StreamEvent) -> None:
-        """One stream event."""
-        self.seen.append(event)
-        super().feed(event)
-
-    def chunks(self, model_run_id: str) -> None:
-        """No short way: every chunk comes as a stream event."""
-
-
-async def listen(name: str, target: Any, request: Mapping[str, Any], *, source: SourceName) -> StreamEvents:
-    """The stream events of one run, however it ends."""
-    asked = parse_request(request)
-    sink = StreamEvents()
-    async with open_agent(name, target) as agent:
-        context = RequestContext(options=asked.options)
-        try:
-            await drive(Invocation(RUN_ID, agent, asked.turns, context, source), sink)
-        except Exception as error:
-            sink.events += sink.converter.fail(code="server_error", message=type(error).__name__, error_id="")
-        else:
-            sink.events += sink.converter.finish()
-    return sink
 
 
 _CHANCE = re.compile(

@@ -96,23 +96,19 @@ def _function_call(item: Fields) -> Iterator[Turn]:
 
 
 def _call(item: Fields, call_id: str) -> Call:
-    complete = item.text("status") not in _NOT_COMPLETE
-    return Call(call_id, item.required_text("name"), _arguments(item, complete=complete), complete)
+    args = _arguments(item)
+    ran = item.text("status") not in _NOT_COMPLETE and not isinstance(args, str)
+    return Call(call_id, item.required_text("name"), args, complete=ran)
 
 
-def _arguments(item: Fields, *, complete: bool) -> Mapping[str, Any]:
-    """The arguments of a call. Those of one that was cut short may end anywhere."""
-    path, text = item.at("arguments"), item.required_text("arguments", empty=True) or "{}"
+def _arguments(item: Fields) -> Mapping[str, Any] | str:
+    """The arguments of a call, or the text that stands for them: models write other things than objects."""
+    text = item.required_text("arguments", empty=True) or "{}"
     try:
-        value = parse_json(text, param=path)
-        if isinstance(value, dict):
-            return value
+        value = parse_json(text)
     except RequestError:
-        if complete:
-            raise
-    if complete:
-        raise invalid(path, "it must be the JSON text of an object")
-    return {}
+        return text
+    return value if isinstance(value, dict) else text
 
 
 def _custom_tool_call(item: Fields) -> Iterator[Turn]:
@@ -139,9 +135,11 @@ def _mcp_call(item: Fields) -> Iterator[Turn]:
 
 
 def _error_text(error: Any) -> str:
-    """The error of an `mcp_call`: a text, or an object with a message or with MCP content."""
+    """The error of an `mcp_call`: a text, or an object with a message or with MCP content blocks."""
     if isinstance(error, dict):
         error = error.get("message") or error.get("content") or error
+    if isinstance(error, list) and all(isinstance(block, dict) and "text" in block for block in error):
+        error = "\n".join(str(block["text"]) for block in error)
     return error if isinstance(error, str) else framing.to_json(error).decode()
 
 

@@ -212,6 +212,25 @@ CONVERSATIONS: dict[str, tuple[list[Turn], list[BaseMessage]]] = {
         [call("1"), ToolOutput("1", ())],
         [said("", tool_call("1")), result("1", "")],
     ),
+    "a call whose arguments are no object": (
+        [
+            call("1"),
+            Call("2", "f", "zone: UTC", complete=False),
+            output("1", "a"),
+            output("2", "malformed", failed=True),
+        ],
+        [
+            AIMessage(
+                "",
+                tool_calls=[tool_call("1")],
+                invalid_tool_calls=[
+                    {"type": "invalid_tool_call", "id": "2", "name": "f", "args": "zone: UTC", "error": None}
+                ],
+            ),
+            result("1", "a"),
+            result("2", "malformed", "f", "error"),
+        ],
+    ),
     "a call that was cut short": ([answer("a"), call("1", complete=False), user("b")], [said("a"), HumanMessage("b")]),
     "a call that was cut short, yet answered": (
         [call("1", complete=False), output("1", "cut off", failed=True)],

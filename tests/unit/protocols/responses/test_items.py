@@ -1,13 +1,26 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_server.graph.inputs import Answer, Call, Media, Message, Reasoning, Text, ToolOutput, Turn
+from agent_server.graph.inputs import (
+    Answer,
+    Call,
+    Media,
+    Message,
+    Reasoning,
+    Text,
+    ToolOutput,
+    Turn,
+    to_messages,
+)
 from agent_server.protocols.responses.fields import Fields
 from agent_server.protocols.responses.items import read_input
 
+GOLDEN = Path(__file__).parents[3] / "golden"
 PNG = "iVBORw0KGgo="
 USER = Message("user", (Text("Hi"),))
 CALL = {"type": "function_call", "call_id": "c1", "name": "get_time", "arguments": '{"zone":"UTC"}'}
@@ -144,7 +157,18 @@ INPUTS: dict[str, tuple[Any, list[Turn]]] = {
     "an output without content": ([CALL, {**OUTPUT, "output": ""}], [CALLED, ToolOutput("c1", (Text(""),))]),
     "a call that was cut short": (
         [{**CALL, "arguments": '{"zone":"U', "status": "incomplete"}, {"role": "user", "content": "Hi"}],
-        [Call("c1", "get_time", {}, complete=False), USER],
+        [Call("c1", "get_time", '{"zone":"U', complete=False), USER],
+    ),
+    **{
+        f"the arguments {text}": (
+            [{**CALL, "arguments": text}, {**OUTPUT, "status": "incomplete"}],
+            [Call("c1", "get_time", text, complete=False), ToolOutput("c1", (Text("0:00"),), failed=True)],
+        )
+        for text in ("zone: UTC", "[1]", "null", '{"a":1,"a":2}', '{"a":"\\u0000"}')
+    },
+    "a call that never ran": (
+        [{**CALL, "arguments": "zone: UTC", "status": "completed"}, {"role": "user", "content": "Hi"}],
+        [Call("c1", "get_time", "zone: UTC", complete=False), USER],
     ),
     "a custom tool": (
         [
@@ -216,6 +240,13 @@ INPUTS: dict[str, tuple[Any, list[Turn]]] = {
                 "error": {"type": "http_error", "message": "404"},
             },
             {"type": "mcp_call", "id": "m3", "name": "a", "arguments": "{}", "error": {"content": [1, None]}},
+            {
+                "type": "mcp_call",
+                "id": "m4",
+                "name": "a",
+                "arguments": "{}",
+                "error": {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "no"}]},
+            },
         ],
         [
             Call("m1", "a", {}),
@@ -224,6 +255,8 @@ INPUTS: dict[str, tuple[Any, list[Turn]]] = {
             ToolOutput("m2", (Text("404"),), failed=True),
             Call("m3", "a", {}),
             ToolOutput("m3", (Text("[1,null]"),), failed=True),
+            Call("m4", "a", {}),
+            ToolOutput("m4", (Text("no"),), failed=True),
         ],
     ),
     "a tool of the server that never ended": (
@@ -231,7 +264,7 @@ INPUTS: dict[str, tuple[Any, list[Turn]]] = {
             {"type": "mcp_call", "id": "m1", "name": "a", "arguments": "{", "status": "incomplete"},
             {"role": "user", "content": "Hi"},
         ],
-        [Call("m1", "a", {}, complete=False), USER],
+        [Call("m1", "a", "{", complete=False), USER],
     ),
     "an image the model made": (
         [{"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": PNG}],
@@ -243,3 +276,34 @@ INPUTS: dict[str, tuple[Any, list[Turn]]] = {
 @pytest.mark.parametrize(("value", "turns"), INPUTS.values(), ids=INPUTS.keys())
 def test_input_becomes_turns(value: Any, turns: list[Turn]) -> None:
     assert read(value) == turns
+
+
+def put_out(file: Path) -> list[dict[str, Any]]:
+    """The output of the response in a golden stream."""
+    frames = [line.removeprefix("data: ") for line in file.read_text().splitlines() if line.startswith("data: {")]
+    items: list[dict[str, Any]] = json.loads(frames[-1])["response"]["output"]
+    return items
+
+
+def answered(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items with an output for each call that still waits for the client's."""
+    known = {item["call_id"] for item in items if item["type"] == "function_call_output"}
+    waiting = [item["call_id"] for item in items if item["type"] == "function_call" and item["call_id"] not in known]
+    return [*items, *({**OUTPUT, "call_id": call_id} for call_id in waiting)]
+
+
+@pytest.mark.parametrize("file", sorted((GOLDEN / "responses").glob("*.sse")), ids=lambda file: file.stem)
+def test_whatever_this_server_puts_out_it_takes_back(file: Path) -> None:
+    items = [item for item in put_out(file) if item["type"] != "mcp_approval_request"]
+    turns = read([{"role": "user", "content": "Hi"}, *answered(items), {"role": "user", "content": "Hi"}])
+    messages = to_messages(turns)
+    assert [message.content for message in messages if message.type == "human"] == ["Hi", "Hi"]
+    for item in items:
+        for part in item.get("content", ()):
+            assert any(part.get("text", part.get("refusal")) in message.text for message in messages)
+        if item["type"] == "function_call_output":
+            assert item["call_id"] in [getattr(message, "tool_call_id", None) for message in messages]
+
+
+def test_the_golden_files_are_where_they_are_looked_for() -> None:
+    assert len({item["type"] for file in (GOLDEN / "responses").glob("*.sse") for item in put_out(file)}) >= 6
