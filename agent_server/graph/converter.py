@@ -184,11 +184,7 @@ class Converter:
     def _on_model_error(self, event: Any) -> list[Event]:
         """Told by the tap alone: the call failed, but the run may go on with another model."""
         message = self._messages.pop(event["run_id"], None)
-        return (
-            [*message.close_blocks(complete=False), MessageFinished(message.id)]
-            if message is not None
-            else []
-        )
+        return [*message.close_blocks(complete=False), MessageFinished(message.id)] if message is not None else []
 
     def _end_message(self, event: Any, output: BaseMessage | None) -> list[Event]:
         message = self._messages.pop(event["run_id"], None)
@@ -355,9 +351,7 @@ def step_of(event: Any) -> StepStarted | None:
     node = metadata.get("langgraph_node")
     if node != event["name"] or not any(tag.startswith("graph:step:") for tag in event.get("tags") or ()):
         return None
-    return StepStarted(
-        node, (metadata.get("langgraph_checkpoint_ns") or "").rpartition(":")[2], namespace(metadata)
-    )
+    return StepStarted(node, (metadata.get("langgraph_checkpoint_ns") or "").rpartition(":")[2], namespace(metadata))
 
 
 def unpack(chunk: Any) -> tuple[tuple[str, ...], str, Any]:

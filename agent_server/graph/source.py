@@ -62,7 +62,7 @@ async def from_tap(
     A Runnable that is synchronous only is iterated in a worker thread. When the driving task is cancelled,
     code that still runs in a thread is stopped at its next callback or chunk.
     """
-    tap = _Tap(sink, asyncio.get_running_loop())
+    tap = _Tap(sink, asyncio.get_running_loop(), value)
     config = cast("RunnableConfig", {**config, "callbacks": _with_handler(config.get("callbacks"), tap)})
     try:
         if _is_synchronous(runnable):
@@ -117,9 +117,10 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
     raise_error = True
     ignore_retry = True
 
-    def __init__(self, sink: Sink, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, sink: Sink, loop: asyncio.AbstractEventLoop, value: Any) -> None:
         self._sink = sink
         self._loop = loop
+        self._input = value
         self._thread = threading.get_ident()
         self._runs: dict[UUID, _Run] = {}
         self._parents: dict[UUID, UUID | None] = {}
@@ -182,7 +183,7 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
             base = {"run_id": "root", "name": "root", "tags": [], "metadata": {}, "parent_ids": []}
             self._root = _Run("chain", base)
             self._silent = True
-            self._send(base, "on_chain_start", {})
+            self._send(base, "on_chain_start", {"input": self._input})
         if self._root.kind == "chain":
             self._send(self._root.base, "on_chain_stream", {"chunk": chunk})
         self._last_chunk = chunk
@@ -245,7 +246,8 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
     ) -> None:
         run = self._start(kwargs.get("run_type") or "chain", serialized, run_id, parent_run_id, kwargs)
         if run.kind == "chain":
-            self._send(run.base, "on_chain_start", {"input": inputs})
+            whole = self._input if run is self._root else inputs  # a root that takes a stream tells no input
+            self._send(run.base, "on_chain_start", {"input": whole})
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._runs.pop(run_id)

@@ -56,8 +56,9 @@ class Tools:
         parent = self.enclosing(event.get("parent_ids") or ())
         if parent:
             started = ToolStarted(call_id, name, started.input, step, parent)
+        again = self._failed.pop(call_id, None) or call_id in self._answered or call_id in self._busy()
         self._running[event["run_id"]] = started
-        return [] if self._failed.pop(call_id, None) else [started]  # tried again: still the same call
+        return [] if again else [started]  # a call is told once, however often its tool runs
 
     def end(self, event: Any, output: Any) -> list[Event]:
         """`on_tool_end`, with the tool message found in the output, or the bare output."""
@@ -89,8 +90,9 @@ class Tools:
         """The run is over: finish the tools that failed or still run."""
         events: list[Event] = [self._finished(s, _FAILED, "error") for s in self._failed.values()]
         output = _FAILED if status == "error" else ""
-        running = sorted(self._running.values(), key=lambda started: not started.parent_call_id)  # inner ones first
-        events += [self._finished(started, output, cast("ToolStatus", status)) for started in running]
+        for started in sorted(self._running.values(), key=lambda started: not started.parent_call_id):  # inner first
+            if started.call_id not in self._answered:
+                events.append(self._finished(started, output, cast("ToolStatus", status)))
         self._failed.clear()
         self._running.clear()
         return events
@@ -99,13 +101,14 @@ class Tools:
         self._answered.add(started.call_id)
         if not isinstance(output, ToolMessage):
             return ToolFinished(started.call_id, started.name, to_text(output), status)
-        return ToolFinished(
-            started.call_id, started.name, _as_output(output.content), output.status, output.id or ""
-        )
+        return ToolFinished(started.call_id, started.name, _as_output(output.content), output.status, output.id or "")
+
+    def _busy(self) -> set[str]:
+        return {started.call_id for started in self._running.values()}
 
     def _first_fitting(self, name: str) -> str | None:
-        busy = {started.call_id for started in self._running.values()} | self._answered
-        free = [c for c, called in self._called.items() if called == name and c not in busy]
+        taken = self._busy() | self._answered
+        free = [c for c, called in self._called.items() if called == name and c not in taken]
         return next((c for c in free if c not in self._failed), free[0] if free else None)
 
     def _make_up(self) -> str:

@@ -24,6 +24,7 @@ from tests.benchmarks.measures.fleet import Fleet
 from tests.benchmarks.processes import LOAD_CORE, SERVER_CORE, CpuTimes, ProcessFailed
 from tests.benchmarks.report import Figure
 
+QUIET = 0.1  # cores used by others, on average
 Ask = Callable[[Fleet, list[Peer]], list[Figure]]
 
 
@@ -128,6 +129,8 @@ def main() -> int:
         "skipped_peers": sorted(PEERS.keys() - peers.keys()),
         **_conditions(before, began),
     }
+    if conditions["used_by_others_cores"] + conditions["stolen_cores"] > QUIET:
+        print("\nThe machine was busy with other work: the figures are rough. Run it again at rest to judge targets.")
     print("\n" + "\n".join(f"{key}: {value}" for key, value in conditions.items()))
     print(f"results: {report.write(figures, conditions)}")
     return 1 if any(figure.verdict in {"fail", "error"} for figure in figures) else 0

@@ -123,7 +123,8 @@ class StreamRules:
             response["output"] == [self.done[i] for i in range(len(self.items))],
             "output is not the done items",
         )
-        require(kind == f"response.{response['status']}", f"{kind} with status {response['status']}")
+        ended = "incomplete" if response["status"] == "cancelled" else response["status"]  # there is no other event
+        require(kind == f"response.{ended}", f"{kind} with status {response['status']}")
         require(self.errors == (kind == "response.failed"), f"{self.errors} error events before {kind}")
         require(response["usage"] is not None, "no usage in the terminal response")
 

@@ -36,7 +36,8 @@ class ResponsesEncoder:
         self._label = "agent"
         self._hidden: set[str] = set()  # messages and calls inside a tool
         self._messages: dict[str, MessageTrack] = {}
-        self._calls: dict[str, CallTrack] = {}
+        self._calls: dict[str, CallTrack] = {}  # the latest of each call id
+        self._made: list[CallTrack] = []
         self._blocks: dict[tuple[str, int], Track] = {}
         self._head: Track | None = None
         self._held: dict[Track, list[Any]] = {}
@@ -215,7 +216,7 @@ class ResponsesEncoder:
 
     def _close_calls(self) -> None:
         """The run is over: a server tool call without output is done as incomplete."""
-        for track in self._calls.values():
+        for track in self._made:
             track.give_up()
 
     # -- one open item at a time ---------------------------------------------------------------------------

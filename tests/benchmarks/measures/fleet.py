@@ -23,14 +23,19 @@ class Slot:
     others_seconds: float
 
     @property
+    def own_seconds(self) -> float:
+        """How long the peer had its core for itself, idle or not; no less than it used, as ticks are coarse."""
+        return max(self.cpu_seconds, self.load.seconds - self.others_seconds)
+
+    @property
     def rate(self) -> float:
-        """Tokens a second of the time that the peer had its core for itself, idle time included."""
-        return self.load.tokens / (self.load.seconds - self.others_seconds)
+        """Tokens a second of the time that the peer had its core for itself."""
+        return self.load.tokens / self.own_seconds
 
     @property
     def server_busy(self) -> float:
         """The peer's share of the time that it had its core for itself."""
-        return self.cpu_seconds / (self.load.seconds - self.others_seconds)
+        return self.cpu_seconds / self.own_seconds
 
 
 class Fleet:

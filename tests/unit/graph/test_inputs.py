@@ -131,6 +131,19 @@ CONVERSATIONS: dict[str, tuple[list[Turn], list[BaseMessage]]] = {
         [call("1"), answer("One moment."), output("1", "9:00")],
         [said("One moment.", tool_call("1")), result("1", "9:00")],
     ),
+    "text before, between and after the calls of one model call": (
+        [answer("a"), call("1"), answer("b"), call("2"), answer("c"), output("1", "x"), output("2", "y"), answer("d")],
+        [
+            AIMessage(
+                [text_block("a"), tool_call("1"), text_block("b"), tool_call("2"), text_block("c")],
+                tool_calls=[tool_call("1"), tool_call("2")],
+                response_metadata=V1,
+            ),
+            result("1", "x"),
+            result("2", "y"),
+            said("d"),
+        ],
+    ),
     "calls one after another are two messages": (
         [call("1"), output("1", "9:00"), call("2"), output("2", "1:00")],
         [said("", tool_call("1")), result("1", "9:00"), said("", tool_call("2")), result("2", "1:00")],
