@@ -43,10 +43,10 @@ def pieces(message: Any) -> Iterator[Piece]:
             yield Piece("text", None, content)
     else:
         for block in content:
-            if isinstance(block, str):
-                yield Piece("text", None, block)
-            else:
+            if not isinstance(block, str):
                 yield from _read_block(block)
+            elif block:
+                yield Piece("text", None, block)
     if extra:
         refusal = extra.get("refusal")
         if isinstance(refusal, str) and refusal:

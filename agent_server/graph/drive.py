@@ -22,13 +22,18 @@ from agent_server.graph.source import SOURCES, SourceName
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What a run calls its agent with."""
+    """What a run calls its agent with.
+
+    `record` names the stream modes of a graph that the run's log is to hold beside its messages and tools, such as
+    "custom" or "values". Each costs something in every step, so nobody gets what nobody asked for.
+    """
 
     run_id: str
     agent: Agent
     turns: Sequence[Turn]
     context: RequestContext = field(default_factory=RequestContext)
     source: SourceName = "tap"
+    record: frozenset[str] = frozenset()
 
 
 class Failure(NamedTuple):
@@ -73,8 +78,8 @@ async def drive(invocation: Invocation, recorder: Recorder) -> None:
     config = _config(invocation)
     options: dict[str, Any] = {}
     if agent.is_graph:
-        options = {"stream_mode": ["updates", "custom"], "subgraphs": True}
-        options["context"] = agent.context_for(context)
+        modes = sorted({"updates", *invocation.record})  # updates tell of interrupts
+        options = {"stream_mode": modes, "subgraphs": bool(invocation.record), "context": agent.context_for(context)}
     value = agent.input_for(to_messages(_instructed(invocation)))
     async with agent.for_run(config) as runnable:
         try:

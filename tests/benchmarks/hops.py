@@ -43,7 +43,7 @@ async def recorded(prompt: str) -> list[StreamEvent]:
 
 async def driven(prompt: str) -> None:
     """One run of the agent, converted, its events dropped."""
-    options = {"stream_mode": ["updates", "custom"], "subgraphs": True}
+    options = {"stream_mode": ["updates"]}
     await from_tap(agent, question(prompt), {}, Recorder(Converter("run_0"), lambda _: None), options)
 
 

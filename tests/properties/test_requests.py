@@ -235,6 +235,7 @@ def test_every_tool_call_is_followed_by_its_output(conversation: list[Turn]) -> 
             assert not expected, "a call without its output"
         if isinstance(message, AIMessage):
             expected = calls_of(message)
+            assert len(set(expected)) == len(expected), "two calls of one id cannot be told apart"
     assert not expected
     made = [call_id for message in messages if isinstance(message, AIMessage) for call_id in calls_of(message)]
     assert sorted(made) == sorted(turn.id for turn in conversation if isinstance(turn, Call))

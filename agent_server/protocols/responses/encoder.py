@@ -173,10 +173,7 @@ class ResponsesEncoder:
             if style == "none":
                 self._hidden.add(event.call_id)
                 return
-            track = CallTrack(
-                self._emitter, event.call_id, event.name, hosted=style == "mcp_call", label=self._label
-            )
-            self._calls[event.call_id] = track
+            track = self._make_call(event.call_id, event.name, hosted=style == "mcp_call")
         self._blocks[event.message_id, event.index] = track
         self._route(track, event)
 
@@ -204,10 +201,15 @@ class ResponsesEncoder:
             self._hidden.add(event.call_id)
         if event.call_id in self._calls or event.call_id in self._hidden or self._tool_items == "none":
             return
-        hosted = self._tool_items == "mcp_call"
-        track = CallTrack(self._emitter, event.call_id, event.name, hosted=hosted, label=self._label)
-        self._calls[event.call_id] = track
+        track = self._make_call(event.call_id, event.name, hosted=self._tool_items == "mcp_call")
         self._route(track, event)
+
+    def _make_call(self, call_id: str, name: str, *, hosted: bool) -> CallTrack:
+        """A new call. Another of the same id may still wait for its output: some providers use ids again."""
+        track = CallTrack(self._emitter, call_id, name, hosted=hosted, label=self._label)
+        self._calls[call_id] = track
+        self._made.append(track)
+        return track
 
     def _on_tool_finished(self, event: ev.ToolFinished) -> None:
         track = self._calls.get(event.call_id)
