@@ -1,4 +1,4 @@
-"""The command line: `agent-server serve [TARGET]...`.
+"""The command line: `agent-server serve [TARGET]...` and `agent-server log-model TARGET`.
 
 Heavy imports wait until there is something to serve, so that `--help` is quick.
 """
@@ -58,7 +58,8 @@ def serve(targets: tuple[str, ...], tool_items: dict[str, str], **given: Any) ->
     """Serve agents over HTTP.
 
     A TARGET is path/file.py:attribute or module:attribute, with NAME= before it at will; the attribute may be
-    left out where it is obvious. Without a TARGET, langgraph.json in this folder names the agents; without
+    left out where it is obvious. A model in MLflow is one, too: models:/name/version, models:/name@alias or
+    runs:/run/path. Without a TARGET, langgraph.json in this folder names the agents; without
     that, the demo agent is served.
 
     Every setting is also a variable AGENT_SERVER_*, such as AGENT_SERVER_PORT; options win.
@@ -80,6 +81,39 @@ def serve(targets: tuple[str, ...], tool_items: dict[str, str], **given: Any) ->
                 return serving.Supervisor(plan, sock, announce).run()
             serving.serve(plan, sock, announce)
             return 0
+
+    sys.exit(serving.exit_code(run))
+
+
+@cli.command()
+@click.argument("target")
+@click.option("--name", default="agent", show_default=True, help="Name of the logged model.")
+@click.option("--register", metavar="MODEL", help="Name to register a version of it under.")
+@click.option("--tracking-uri", metavar="URI", help="MLflow's tracking store.  [default: MLFLOW_TRACKING_URI]")
+@click.option("--run-example", is_flag=True, help="Ask the agent the input example, which is not done otherwise.")
+def log_model(target: str, name: str, register: str | None, tracking_uri: str | None, run_example: bool) -> None:
+    """Log an agent as an MLflow model.
+
+    TARGET is path/file.py:attribute or module:attribute. The model holds the agent's own modules, and pins the
+    distributions that they import at the versions installed here.
+    """
+    from agent_server import serving
+    from agent_server.graph.agent import blaming
+
+    def run() -> int:
+        with blaming("log-model needs MLflow"):
+            import mlflow
+
+            from agent_server.mlflow_models import log_agent
+
+        if tracking_uri is not None:
+            mlflow.set_tracking_uri(tracking_uri)
+        with blaming(f"The agent {target!r} cannot be logged"):
+            info = log_agent(target, name=name, registered_model_name=register, run_example=run_example)
+        version = f"models:/{register}/{info.registered_model_version}" if register else info.model_uri
+        click.echo(f"logged {info.model_uri}")
+        click.echo(f"serve it: agent-server serve {version}")
+        return 0
 
     sys.exit(serving.exit_code(run))
 

@@ -1,7 +1,8 @@
 """From what the operator names to what is served: targets -> {agent name: graph, Runnable or factory}.
 
-A target is `path/file.py`, `path/file.py:attribute`, `module` or `module:attribute`, with `name=` before it
-at will. Without one, `langgraph.json` in the folder names the agents; without that, the demo agent is served.
+A target is `path/file.py`, `path/file.py:attribute`, `module` or `module:attribute`, or a model in MLflow:
+`models:/name/version`, `models:/name@alias` or `runs:/run/path`; with `name=` before it at will. Without one,
+`langgraph.json` in the folder names the agents; without that, the demo agent is served.
 
 Everything here is synchronous and runs the operator's own import-time code: it belongs before the event loop.
 """
@@ -39,7 +40,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Target(NamedTuple):
-    """One parsed target: a file where `place` ends in `.py` or holds a separator, else a module."""
+    """One parsed target: a model by its scheme, a file where `place` ends in `.py` or holds a separator, else a
+    module."""
 
     name: str
     place: str
@@ -66,6 +68,10 @@ class Target(NamedTuple):
         if not place:
             raise TargetError("A target names a file or a module, and this one is empty.")
         return cls(name, place, attribute)
+
+    @property
+    def is_model(self) -> bool:
+        return self.place.startswith(("models:/", "runs:/"))
 
     @property
     def is_file(self) -> bool:
@@ -102,7 +108,27 @@ def load_targets(targets: Sequence[str], folder: Path) -> dict[str, Any]:
     return agents
 
 
+class Located(NamedTuple):
+    """Where an agent is in Python: `attribute` of `module` is `value`."""
+
+    name: str
+    module: ModuleType
+    attribute: str
+    value: Any
+
+
 def _loaded(target: Target, folder: Path) -> tuple[str, Any]:
+    if target.is_model:
+        with blaming(f"The target {str(target)!r} needs MLflow"):
+            from agent_server.mlflow_served import load_model  # an extra, and seconds to import
+
+        return target.name or _model_name(target), load_model(target.place)
+    found = locate(target, folder)
+    return found.name, found.value
+
+
+def locate(target: Target, folder: Path) -> Located:
+    """Import what a target names in a file or module. Raises `TargetError`."""
     module = _from_file(target, folder) if target.is_file else _from_module(target, folder)
     attribute = target.attribute or _obvious(target, module)
     value: Any = module
@@ -111,14 +137,25 @@ def _loaded(target: Target, folder: Path) -> tuple[str, Any]:
             raise TargetError(f"{target.place} has no {attribute!r}.{_hint(part, dir(value))}")
         value = getattr(value, part)
     last = attribute.rpartition(".")[2]
-    return target.name or (_stem(target) if last in _OBVIOUS else last), value
+    name = target.name or (_stem(target) if last in _OBVIOUS else last)
+    return Located(name, module, attribute, value)
+
+
+def _model_name(target: Target) -> str:
+    """The name of a registered model, else the last part of the model's path."""
+    scheme, *path = re.split(r":?/+|@", target.place)
+    return _cleaned((path[:1] if scheme == "models" else path[-1:])[0], target)
 
 
 def _stem(target: Target) -> str:
-    """A name from the file or module: its last part, without what a name cannot hold."""
+    """A name from the file or module: its last part."""
     path = Path(target.place).absolute().with_suffix("")
     file_stem = path.parent.name if path.name == "__init__" else path.name
-    stem = file_stem if target.is_file else target.place.rpartition(".")[2]
+    return _cleaned(file_stem if target.is_file else target.place.rpartition(".")[2], target)
+
+
+def _cleaned(stem: str, target: Target) -> str:
+    """A name without what a name cannot hold."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64]
     if not name:
         raise TargetError(f"{target.place} makes no name for an agent: name it, as in 'name={target}'.")
@@ -203,9 +240,7 @@ def _obvious(target: Target, module: ModuleType) -> str:
         if isinstance(value, Runnable | StateGraph | partial) or inspect.isroutine(value):
             return name
     for kind in (Pregel, StateGraph, Runnable):
-        fit = [
-            name for name, each in names.items() if isinstance(each, kind) and not isinstance(each, BaseTool)
-        ]
+        fit = [name for name, each in names.items() if isinstance(each, kind) and not isinstance(each, BaseTool)]
         if len({id(names[name]) for name in fit}) == 1:
             return fit[0]
         if fit:
@@ -227,9 +262,7 @@ def _configured(path: Path) -> list[Target]:
         raise TargetError(f"{path} is not JSON: {error}.") from error
     graphs = config.get("graphs") if isinstance(config, dict) else None
     if not isinstance(graphs, dict) or not graphs:
-        raise TargetError(
-            f"{path} names no graphs: 'graphs' is to be an object, name -> 'file.py:attribute'."
-        )
+        raise TargetError(f"{path} names no graphs: 'graphs' is to be an object, name -> 'file.py:attribute'.")
     targets: list[Target] = []
     for name, entry in graphs.items():
         place = entry.get("path") if isinstance(entry, dict) else entry

@@ -70,9 +70,7 @@ class RequestOptions(AgentMiddleware[RequestOptionsState, Any, Any]):
             return await handler(request)
         return _counted(request, options, await handler(applied(request, options)))
 
-    def wrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolResult]
-    ) -> ToolResult:
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolResult]) -> ToolResult:
         options = current_options()
         answer = None if options is None else _answer(request, options)
         return handler(request) if answer is None else answer
@@ -119,9 +117,7 @@ def _instructed(system: SystemMessage | None, instructions: str) -> SystemMessag
     if system is None:
         return SystemMessage(content=instructions)
     own = system.content
-    content = (
-        f"{own}\n\n{instructions}" if isinstance(own, str) else [*own, {"type": "text", "text": instructions}]
-    )
+    content = f"{own}\n\n{instructions}" if isinstance(own, str) else [*own, {"type": "text", "text": instructions}]
     return system.model_copy(update={"content": content})
 
 
@@ -170,9 +166,7 @@ def _allowed(choice: str | Mapping[str, Any] | None) -> frozenset[str] | None:
 
 def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
     """A client's tool as every LangChain provider takes it: OpenAI's nested form."""
-    function = {
-        key: tool[key] for key in ("name", "description", "parameters", "strict") if tool.get(key) is not None
-    }
+    function = {key: tool[key] for key in ("name", "description", "parameters", "strict") if tool.get(key) is not None}
     return {"type": "function", "function": {"parameters": {"type": "object", "properties": {}}, **function}}
 
 
@@ -191,9 +185,7 @@ def _counted(
     request: ModelRequest[Any], options: ModelOptions, response: ModelResponse[Any]
 ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
     """Notes the server's tool calls of this turn, if a later one depends on it."""
-    if options.max_tool_calls is None and (
-        options.tool_choice is None or _forced(options.tool_choice) is None
-    ):
+    if options.max_tool_calls is None and (options.tool_choice is None or _forced(options.tool_choice) is None):
         return response
     calls = [name for message in response.result for name in _server_calls(message, options)]
     count = (_asked(request.state) or 0) + len(calls)

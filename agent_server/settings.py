@@ -17,11 +17,7 @@ LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 def _split(value: Any) -> Any:
     """A comma-separated list, as the environment holds it."""
-    return (
-        tuple(part for each in value.split(",") if (part := each.strip()))
-        if isinstance(value, str)
-        else value
-    )
+    return tuple(part for each in value.split(",") if (part := each.strip())) if isinstance(value, str) else value
 
 
 def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -33,17 +29,15 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
 class Settings(BaseSettings):
     """Everything an operator can set. A field's variable is `AGENT_SERVER_` and its name in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="AGENT_SERVER_", env_ignore_empty=True, frozen=True, extra="forbid"
-    )
+    model_config = SettingsConfigDict(env_prefix="AGENT_SERVER_", env_ignore_empty=True, frozen=True, extra="forbid")
 
     # Where
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")
     workers: int = Field(1, ge=1, description="Number of processes that serve the same port.")
-    trusted_proxies: Annotated[
-        tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_networks)
-    ] = Field((), description="Addresses or networks whose `x-forwarded-*` headers count; comma-separated.")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_networks)] = Field(
+        (), description="Addresses or networks whose `x-forwarded-*` headers count; comma-separated."
+    )
 
     # What
     default_agent: str | None = Field(None, description="Agent of a request that names none; else the first.")
@@ -67,20 +61,14 @@ class Settings(BaseSettings):
     sync_threads: int = Field(40, gt=0, description="Threads for synchronous agents and tools, per process.")
 
     # How long
-    heartbeat_seconds: FiniteFloat = Field(
-        15.0, gt=0, description="Seconds of silence before a stream's heartbeat."
-    )
-    send_timeout_seconds: FiniteFloat = Field(
-        30.0, gt=0, description="Seconds a client may take to accept a write."
-    )
+    heartbeat_seconds: FiniteFloat = Field(15.0, gt=0, description="Seconds of silence before a stream's heartbeat.")
+    send_timeout_seconds: FiniteFloat = Field(30.0, gt=0, description="Seconds a client may take to accept a write.")
     shutdown_grace_seconds: int = Field(
         10, ge=0, description="Seconds that open requests have to end after SIGTERM or SIGINT."
     )
 
     # How loud
-    log_level: LogLevel = Field(
-        "warning", description="Least severe log record shown; requests show at info."
-    )
+    log_level: LogLevel = Field("warning", description="Least severe log record shown; requests show at info.")
 
     @property
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -16,6 +17,7 @@ from contextlib import (
     AsyncExitStack,
     asynccontextmanager,
     contextmanager,
+    nullcontext,
 )
 from dataclasses import dataclass
 from functools import partial
@@ -46,18 +48,27 @@ _KNOWN = frozenset(field.name for field in dataclasses.fields(RequestContext)) -
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One served agent.
+    """One served agent, as protocols know it.
 
-    `runnable` is None when a factory makes it anew for each run. `tool_names` are the tools that run on this
-    server, as far as they can be found in tool nodes. `takes_options` tells whether the graph applies
-    `RequestContext.options` to its model calls.
+    `tool_names` are the tools that run on this server, as far as they are known. `takes_options` tells whether
+    the agent applies `RequestContext.options` to its model calls.
     """
 
     name: str
-    runnable: AnyRunnable | None
     description: str
     tool_names: frozenset[str]
     takes_options: bool
+
+    def context_for(self, request: RequestContext) -> Any:
+        """What this agent is given of a request. Raises `RequestError` for one it cannot take."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RunnableAgent(Agent):
+    """A graph or any other Runnable; `runnable` is None when a factory makes it anew for each run."""
+
+    runnable: AnyRunnable | None
     is_graph: bool
     context_schema: type | None
     _shape: Shape
@@ -114,6 +125,21 @@ def _context_error(name: int | str, what: str) -> RequestError:
     return RequestError(f"{name!r} {what}.", param=f"custom_inputs.{name}")
 
 
+class SelfOpening(ABC):
+    """A target that knows by itself how to become an agent."""
+
+    @abstractmethod
+    def opened(self, name: str) -> AbstractAsyncContextManager[Agent]:
+        """The agent under this name, open as long as the block lasts. Raises `TargetError`."""
+
+
+def agent_of(name: str, target: AnyRunnable | StateGraph[Any, Any, Any, Any]) -> Agent:
+    """The agent behind a graph or Runnable, which needs no event loop to be opened. Raises as `open_agent` does."""
+    with blaming(f"The agent {name!r} cannot be opened"):
+        runnable = target.compile() if isinstance(target, StateGraph) else target
+    return _described(name, target, runnable, lambda _: nullcontext(runnable))
+
+
 @asynccontextmanager
 async def open_agent(name: str, target: Any) -> AsyncIterator[Agent]:
     """The agent behind a target, open as long as the block lasts.
@@ -123,33 +149,38 @@ async def open_agent(name: str, target: Any) -> AsyncIterator[Agent]:
     required parameters is opened once. One with a required parameter gets the `RunnableConfig` of each run;
     now it gets an empty config, so that its agent can be described, as on LangGraph Platform.
 
+    Any other target opens itself (`SelfOpening`).
+
     Raises `TargetError` naming the target; an exception of the target's own code is its cause.
     """
-    opened = partial(_opened, name, target)
-    if _takes_config(name, target):
-        async with opened({"tags": [], "metadata": {}, "configurable": {}}) as probe:
-            agent = _described(name, target, probe, opened)
+    if isinstance(target, SelfOpening):
+        async with target.opened(name) as opened:
+            yield opened
+    elif _takes_config(name, target):
+        per_run = partial(_open_for_run, name, target)
+        async with per_run({"tags": [], "metadata": {}, "configurable": {}}) as probe:
+            agent = _described(name, target, probe, per_run)
         yield dataclasses.replace(agent, runnable=None)
     else:
-        async with opened() as runnable:
-            yield _described(name, target, runnable, partial(_already_open, runnable))
+        async with AsyncExitStack() as stack:
+            runnable = await _opened(name, target, (), stack)
+            yield _described(name, target, runnable, lambda _: nullcontext(runnable))
 
 
 @asynccontextmanager
-async def _already_open(runnable: AnyRunnable, _: RunnableConfig) -> AsyncIterator[AnyRunnable]:
-    yield runnable
-
-
-@asynccontextmanager
-async def _opened(name: str, target: Any, *args: RunnableConfig) -> AsyncIterator[AnyRunnable]:
+async def _open_for_run(name: str, factory: Any, config: RunnableConfig) -> AsyncIterator[AnyRunnable]:
     async with AsyncExitStack() as stack:
-        with blaming(f"The agent {name!r} cannot be opened"):
-            made = target if isinstance(target, Runnable | StateGraph) else await _made(target, args, stack)
-            if isinstance(made, StateGraph):
-                made = made.compile()
-        if not isinstance(made, Runnable):
-            raise TargetError(f"The agent {name!r} cannot be served: its factory made {_kind(made)}.")
-        yield made
+        yield await _opened(name, factory, (config,), stack)
+
+
+async def _opened(name: str, target: Any, args: tuple[RunnableConfig, ...], stack: AsyncExitStack) -> AnyRunnable:
+    with blaming(f"The agent {name!r} cannot be opened"):
+        made = target if isinstance(target, Runnable | StateGraph) else await _made(target, args, stack)
+        if isinstance(made, StateGraph):
+            made = made.compile()
+    if not isinstance(made, Runnable):
+        raise TargetError(f"The agent {name!r} cannot be served: its factory made {_kind(made)}.")
+    return made
 
 
 class blaming(AbstractContextManager[None]):  # noqa: N801 - reads as a phrase, as contextlib's own do
@@ -239,12 +270,12 @@ def _kind(value: Any) -> str:
 # Description
 
 
-def _described(name: str, target: Any, runnable: AnyRunnable, opener: Opener) -> Agent:
+def _described(name: str, target: Any, runnable: AnyRunnable, opener: Opener) -> RunnableAgent:
     core = unbound(runnable)
     graphs = _graphs(core)
     schema = graphs[0].context_schema if graphs else None
     with blaming(f"The agent {name!r} cannot be described"):
-        return Agent(
+        return RunnableAgent(
             name=name,
             runnable=runnable,
             description=_description(target, core),

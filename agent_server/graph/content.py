@@ -135,7 +135,7 @@ def annotation(raw: Mapping[str, Any]) -> dict[str, Any]:
     kind = raw.get("type")
     if kind in ("citation", "non_standard_annotation"):
         return dict(to_jsonable(dict(raw)))
-    if kind == "url_citation" or (kind == "web_search_result_location"):
+    if kind in {"url_citation", "web_search_result_location"}:
         fields = ("url", "title", "start_index", "end_index", "cited_text")
         return {"type": "citation", **{f: raw[f] for f in fields if raw.get(f) is not None}}
     if "cited_text" in raw:

@@ -28,6 +28,7 @@ from agent_server.events import (
     StatePart,
     StepFinished,
     StepStarted,
+    ToolStatus,
     Usage,
 )
 from agent_server.graph.content import finish_reason, usage
@@ -121,7 +122,7 @@ class Converter:
             RunCancelled(at=self._clock(), reason=reason, usage=self._usage),
         ]
 
-    def _close(self, *, tool_status: str) -> list[Event]:
+    def _close(self, *, tool_status: ToolStatus) -> list[Event]:
         events: list[Event] = []
         for message in self._messages.values():
             if message is not None:

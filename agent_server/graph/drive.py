@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.schema import StreamEvent
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import GraphRecursionError
 
 from agent_server import ids
 from agent_server.context import RequestContext
 from agent_server.events import Event, IncompleteReason
-from agent_server.graph.agent import Agent
+from agent_server.graph.agent import Agent, RunnableAgent
 from agent_server.graph.converter import Converter
 from agent_server.graph.inputs import Turn, system_turn, to_messages
 from agent_server.graph.source import SOURCES, SourceName
+from agent_server.graph.sync_source import has_sync_form, stream_from_tap
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,61 @@ class Failure(NamedTuple):
     incomplete: IncompleteReason | None = None
 
 
-class Recorder:
-    """A sink that converts stream events and appends what comes of them."""
+class Fold(Protocol):
+    """What turns everything that one run tells into events, and ends them: `Converter` for LangChain's."""
 
-    def __init__(self, converter: Converter, append: Callable[[Event], object]) -> None:
-        self._converter = converter
+    run_id: str
+
+    def feed(self, event: Any, /) -> list[Event]:
+        """The events that come of one stream event."""
+        ...
+
+    def finish(self, *, incomplete: IncompleteReason | None = None) -> list[Event]:
+        """The run ended by itself. Exactly one of the ends is called, once."""
+        ...
+
+    def fail(self, *, code: str, message: str, error_id: str) -> list[Event]:
+        """The agent raised."""
+        ...
+
+    def cancel(self, reason: str) -> list[Event]:
+        """The run was stopped."""
+        ...
+
+
+class ForeignAgent(Agent):
+    """An agent that is no Runnable: it drives itself, and what it tells is folded its own way."""
+
+    def fold(self, run_id: str) -> Fold:
+        """A new fold for one run."""
+        raise NotImplementedError
+
+    async def drive(self, invocation: Invocation, recorder: Recorder) -> None:
+        """Run to the end; `recorder` gets what the fold reads, on the event loop. Raises like `drive`."""
+        raise NotImplementedError
+
+
+def fold_for(invocation: Invocation) -> Fold:
+    """The fold that an invocation's stream events go through."""
+    agent = invocation.agent
+    return agent.fold(invocation.run_id) if isinstance(agent, ForeignAgent) else Converter(invocation.run_id)
+
+
+class Recorder:
+    """A sink that folds stream events and appends what comes of them."""
+
+    def __init__(self, fold: Fold, append: Callable[[Event], object]) -> None:
+        self._fold = fold
         self._append = append
 
-    def feed(self, event: StreamEvent) -> None:
-        """One stream event."""
-        for converted in self._converter.feed(event):
+    def feed(self, event: Any) -> None:
+        """One stream event, of the kind that the fold reads."""
+        for converted in self._fold.feed(event):
             self._append(converted)
 
     def chunks(self, model_run_id: str) -> Callable[[Any], None] | None:
         """The short way for the chunks of a message that is open (the hot path)."""
-        message = self._converter.open_message(model_run_id)
+        message = self._fold.open_message(model_run_id) if isinstance(self._fold, Converter) else None
         if message is None:
             return None
         add, append = message.add_chunk, self._append
@@ -74,18 +114,47 @@ async def drive(invocation: Invocation, recorder: Recorder) -> None:
 
     Raises what the agent raises, and `asyncio.CancelledError` when the task is cancelled.
     """
-    agent, context = invocation.agent, invocation.context
-    config = _config(invocation)
-    options: dict[str, Any] = {}
-    if agent.is_graph:
-        modes = sorted({"updates", *invocation.record})  # updates tell of interrupts
-        options = {"stream_mode": modes, "subgraphs": bool(invocation.record), "context": agent.context_for(context)}
+    agent = invocation.agent
+    if isinstance(agent, ForeignAgent):
+        return await agent.drive(invocation, recorder)
+    if not isinstance(agent, RunnableAgent):
+        raise TypeError(f"nobody knows how to drive a {type(agent).__name__}")
+    config, options = _config(invocation), _options(invocation, agent)
     value = agent.input_for(to_messages(_instructed(invocation)))
     async with agent.for_run(config) as runnable:
         try:
             await SOURCES[invocation.source](runnable, value, config, recorder, options)
         finally:
-            await _forget(runnable, config)
+            if saver := _saver(runnable):
+                await saver.adelete_thread(config["configurable"]["thread_id"])
+    return None
+
+
+def can_drive_sync(agent: Agent) -> bool:
+    """Whether `drive_sync` can drive it: a graph that is open, and has a synchronous form."""
+    return (
+        isinstance(agent, RunnableAgent)
+        and agent.is_graph
+        and agent.runnable is not None
+        and has_sync_form(agent.runnable)
+    )
+
+
+def drive_sync(invocation: Invocation, recorder: Recorder) -> Generator[None]:
+    """Run the agent to its end in the caller's thread; between two items, `recorder` gets its stream events.
+
+    Raises what the agent raises. Closing the iterator stops the agent.
+    """
+    agent = invocation.agent
+    if not isinstance(agent, RunnableAgent) or agent.runnable is None:
+        raise TypeError("only an open graph can be driven synchronously")
+    config, options = _config(invocation), _options(invocation, agent)
+    value = agent.input_for(to_messages(_instructed(invocation)))
+    try:
+        yield from stream_from_tap(agent.runnable, value, config, recorder, options)
+    finally:
+        if saver := _saver(agent.runnable):
+            saver.delete_thread(config["configurable"]["thread_id"])
 
 
 def failure_of(error: Exception) -> Failure:
@@ -125,8 +194,16 @@ def _instructed(invocation: Invocation) -> Sequence[Turn]:
     return [system_turn(instructions), *invocation.turns]
 
 
-async def _forget(runnable: Runnable[Any, Any], config: RunnableConfig) -> None:
-    """A run that nothing refers to later leaves no checkpoints behind."""
+def _options(invocation: Invocation, agent: RunnableAgent) -> dict[str, Any]:
+    """What a graph's `stream` gets beside input and config."""
+    if not agent.is_graph:
+        return {}
+    modes = sorted({"updates", *invocation.record})  # updates tell of interrupts
+    context = agent.context_for(invocation.context)
+    return {"stream_mode": modes, "subgraphs": bool(invocation.record), "context": context}
+
+
+def _saver(runnable: Runnable[Any, Any]) -> BaseCheckpointSaver[Any] | None:
+    """Where a run left checkpoints: one that nothing refers to later leaves none behind."""
     saver = getattr(runnable, "checkpointer", None)
-    if isinstance(saver, BaseCheckpointSaver):
-        await saver.adelete_thread(config["configurable"]["thread_id"])
+    return saver if isinstance(saver, BaseCheckpointSaver) else None

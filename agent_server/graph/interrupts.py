@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from agent_server.events import Interrupt
 from agent_server.graph.jsonable import to_jsonable
@@ -47,7 +47,7 @@ class Interrupts:
             return (str(value.get("tool_call_id")),)
         left = list(unanswered)
         found: list[str] = []
-        for request in value.get("action_requests") or ():
+        for request in _requests(value):
             match = next((call for call in left if call[1] == request.get("name")), None)
             if match is not None:
                 left.remove(match)
@@ -59,6 +59,13 @@ def _kind(value: Any) -> Literal["approval", "client_tool", "free"]:
     if isinstance(value, Mapping):
         if value.get("type") == CLIENT_TOOL:
             return "client_tool"
-        if isinstance(value.get("action_requests"), list):
+        if _requests(value):
             return "approval"
     return "free"
+
+
+def _requests(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The action requests of LangChain's approvals; none where the value only looks like one."""
+    requests = value.get("action_requests")
+    whole = isinstance(requests, list) and all(isinstance(request, Mapping) for request in requests)
+    return cast("list[Mapping[str, Any]]", requests) if whole else []

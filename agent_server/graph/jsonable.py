@@ -26,10 +26,15 @@ def to_jsonable(value: Any) -> Any:
     them, sets lists, NaN and infinities null, lone surrogates question marks, an exception its type's name; an
     object JSON has no form for becomes its type name and a shortened `repr`.
     """
+    return orjson.loads(to_json(value))
+
+
+def to_json(value: Any) -> bytes:
+    """The same as JSON text."""
     try:
-        return orjson.loads(orjson.dumps(value, default=_default, option=_OPTIONS))
+        return orjson.dumps(value, default=_default, option=_OPTIONS)
     except (TypeError, ValueError, RecursionError):
-        return _Slow().render(value)
+        return orjson.dumps(_Slow().render(value), option=_OPTIONS)
 
 
 def to_text(value: Any) -> str:

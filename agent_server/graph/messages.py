@@ -104,12 +104,12 @@ class OpenMessage:
             events = self.add_pieces(pieces(chunk))
         if chunk.tool_call_chunks:
             for call in chunk.tool_call_chunks:
-                events += self._add_call_chunk(call)
+                events += self.add_call_chunk(call)
         return events
 
     def add_text(self, text: str) -> list[Event]:
         """A streamed piece of plain text, from a model or Runnable without messages."""
-        return self.add_pieces((Piece("text", None, text),))
+        return self.add_pieces((Piece("text", None, text),)) if text else []
 
     def add_pieces(self, parts: Iterable[Piece]) -> list[Event]:
         """Pieces of content blocks."""
@@ -129,7 +129,7 @@ class OpenMessage:
         for number, call in enumerate(_whole_calls(message)):
             if call["id"] in called if call["id"] else number < len(called):
                 continue
-            events += self._add_call_chunk({**call, "index": ("whole", number)})
+            events += self.add_call_chunk({**call, "index": ("whole", number)})
         return events + self.close_blocks()
 
     def close_blocks(self, *, complete: bool = True) -> list[Event]:
@@ -181,7 +181,8 @@ class OpenMessage:
         block.data = piece.data or {}
         return [*events, BlockStarted(self.id, block.index, "media"), *self._close(block)]
 
-    def _add_call_chunk(self, call: Mapping[str, Any]) -> list[Event]:
+    def add_call_chunk(self, call: Mapping[str, Any]) -> list[Event]:
+        """A piece of a tool call: `index` or `id` says of which, `name` comes once, `args` is JSON text."""
         block = self._find_call(call)
         if block is None:
             block = self._start("tool_call", None)

@@ -62,8 +62,8 @@ async def from_tap(
     A Runnable that is synchronous only is iterated in a worker thread. When the driving task is cancelled,
     code that still runs in a thread is stopped at its next callback or chunk.
     """
-    tap = _Tap(sink, asyncio.get_running_loop(), value)
-    config = cast("RunnableConfig", {**config, "callbacks": _with_handler(config.get("callbacks"), tap)})
+    tap = Tap(sink, asyncio.get_running_loop(), value, thread=threading.get_ident())
+    config = with_handler(config, tap)
     try:
         if _is_synchronous(runnable):
             await asyncio.to_thread(_drain, runnable, value, config, tap)
@@ -79,7 +79,7 @@ async def from_tap(
 SOURCES: dict[SourceName, Source] = {"tap": from_tap, "astream_events": from_astream_events}
 
 
-def _drain(runnable: Runnable[Any, Any], value: Any, config: RunnableConfig, tap: _Tap) -> None:
+def _drain(runnable: Runnable[Any, Any], value: Any, config: RunnableConfig, tap: Tap) -> None:
     for chunk in runnable.stream(value, config):
         tap.root_chunk(chunk)
 
@@ -91,12 +91,19 @@ def _is_synchronous(runnable: Runnable[Any, Any]) -> bool:
     return kind.astream is Runnable.astream and kind.ainvoke is Runnable.ainvoke
 
 
-def _with_handler(callbacks: Any, handler: BaseCallbackHandler) -> Any:
+def with_handler(config: RunnableConfig, handler: BaseCallbackHandler) -> RunnableConfig:
+    """The config with one more callback handler."""
+    callbacks = config.get("callbacks")
     if isinstance(callbacks, BaseCallbackManager):
         callbacks = callbacks.copy()
         callbacks.add_handler(handler, inherit=True)
-        return callbacks
-    return [*(callbacks or ()), handler]
+    else:
+        callbacks = [*(callbacks or ()), handler]
+    return cast("RunnableConfig", {**config, "callbacks": callbacks})
+
+
+_TOLD_APART = frozenset({"chat_model", "llm", "tool"})
+"""Kinds of runs with callbacks of their own; a chain that calls itself one of them tells nothing."""
 
 
 class _Run:
@@ -110,18 +117,30 @@ class _Run:
         self.take: Callable[[Any], None] | None = None
 
 
-class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
-    """Turns callbacks into stream events. Its mixin makes chat models stream even when they are invoked."""
+class Scheduler(Protocol):
+    """Who calls functions later, in order, where the sink lives: an event loop, or a mailbox."""
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], /, *args: Any) -> object:
+        """Call it soon, with these arguments."""
+        ...
+
+
+class Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
+    """Turns callbacks into stream events. Its mixin makes chat models stream even when they are invoked.
+
+    Callbacks on `thread` reach the sink at once, all others by way of `scheduler`. `value` is the input that the
+    driven Runnable gets. Once `stopped`, callbacks on other threads raise, which ends the code that makes them.
+    """
 
     run_inline = True
     raise_error = True
     ignore_retry = True
 
-    def __init__(self, sink: Sink, loop: asyncio.AbstractEventLoop, value: Any) -> None:
+    def __init__(self, sink: Sink, scheduler: Scheduler, value: Any, *, thread: int | None) -> None:
         self._sink = sink
-        self._loop = loop
+        self._scheduler = scheduler
         self._input = value
-        self._thread = threading.get_ident()
+        self._thread = thread
         self._runs: dict[UUID, _Run] = {}
         self._parents: dict[UUID, UUID | None] = {}
         self._tool_calls: dict[UUID, str | None] = {}
@@ -130,10 +149,10 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
         self._last_chunk: Any = None
         self.stopped = False
 
-    def __copy__(self) -> _Tap:
+    def __copy__(self) -> Tap:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Tap:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tap:
         return self
 
     def tap_output_aiter(self, run_id: UUID, output: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -143,13 +162,15 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
         return output
 
     def _send(self, base: dict[str, Any], name: str, data: Any) -> None:
-        event = cast("StreamEvent", {**base, "event": name, "data": data})
+        self._call(self._sink.feed, cast("StreamEvent", {**base, "event": name, "data": data}))
+
+    def _call(self, function: Callable[..., object], *args: Any) -> None:
         if threading.get_ident() == self._thread:
-            self._sink.feed(event)
+            function(*args)
             return
         if self.stopped:  # the only way to stop a thread is from inside it
             raise asyncio.CancelledError
-        self._loop.call_soon_threadsafe(self._sink.feed, event)
+        self._scheduler.call_soon_threadsafe(function, *args)
 
     def _start(
         self, kind: str, serialized: Any, run_id: UUID, parent_run_id: UUID | None, kwargs: dict[str, Any]
@@ -163,7 +184,7 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
             "parent_ids": self._ancestors(run_id),
         }
         run = self._runs[run_id] = _Run(kind, base)
-        if parent_run_id is None and self._root is None:
+        if parent_run_id is None and self._root is None and kind != "retriever":
             self._root = run
         return run
 
@@ -205,13 +226,15 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
         **kwargs: Any,
     ) -> None:
         run = self._start("chat_model", serialized, run_id, parent_run_id, kwargs)
-        self._send(run.base, "on_chat_model_start", {"input": {"messages": messages}})
+        params = kwargs.get("invocation_params")
+        self._send(run.base, "on_chat_model_start", {"input": {"messages": messages}, "params": params})
 
     def on_llm_start(
         self, serialized: Any, prompts: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
         run = self._start("llm", serialized, run_id, parent_run_id, kwargs)
-        self._send(run.base, "on_llm_start", {"input": {"prompts": prompts}})
+        params = kwargs.get("invocation_params")
+        self._send(run.base, "on_llm_start", {"input": {"prompts": prompts}, "params": params})
 
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
         run = self._runs[run_id]
@@ -222,9 +245,15 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
         if run.take is not None and threading.get_ident() == self._thread:
             run.take(message)
             return
-        self._send(run.base, "on_chat_model_stream", {"chunk": message})
-        if threading.get_ident() == self._thread:
-            run.take = self._sink.chunks(run.base["run_id"])
+        self._call(self._chunk, run, message)
+
+    def _chunk(self, run: _Run, message: Any) -> None:
+        """A chunk that has come to where the sink lives: the first one as an event, the others the short way."""
+        if run.take is not None:
+            run.take(message)
+            return
+        self._sink.feed(cast("StreamEvent", {**run.base, "event": "on_chat_model_stream", "data": {"chunk": message}}))
+        run.take = self._sink.chunks(run.base["run_id"])
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._runs.pop(run_id)
@@ -239,23 +268,25 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._runs.pop(run_id, None)
         if run is not None and not self.stopped:
-            self._send(run.base, "on_chat_model_error", {})
+            self._send(run.base, "on_chat_model_error", {"error": error})
 
     def on_chain_start(
         self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
         run = self._start(kwargs.get("run_type") or "chain", serialized, run_id, parent_run_id, kwargs)
-        if run.kind == "chain":
-            whole = self._input if run is self._root else inputs  # a root that takes a stream tells no input
-            self._send(run.base, "on_chain_start", {"input": whole})
+        whole = self._input if run is self._root else inputs  # a root that takes a stream tells no input
+        if run.kind not in _TOLD_APART:
+            self._send(run.base, f"on_{run.kind}_start", {"input": whole})
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._runs.pop(run_id)
-        if run.kind == "chain":
-            self._send(run.base, "on_chain_end", {"output": outputs})
+        if run.kind not in _TOLD_APART:
+            self._send(run.base, f"on_{run.kind}_end", {"output": outputs})
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._runs.pop(run_id, None)
+        run = self._runs.pop(run_id, None)
+        if run is not None and run.kind not in _TOLD_APART and not self.stopped:
+            self._send(run.base, f"on_{run.kind}_error", {"error": error})
 
     def on_tool_start(
         self,
@@ -284,7 +315,16 @@ class _Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
     def on_retriever_start(
         self, serialized: Any, query: str, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
-        self._parents[run_id] = parent_run_id  # only a link from what runs inside it to what it runs in
+        run = self._start("retriever", serialized, run_id, parent_run_id, kwargs)
+        self._send(run.base, "on_retriever_start", {"input": {"query": query}})
+
+    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        self._send(self._runs.pop(run_id).base, "on_retriever_end", {"output": documents})
+
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        run = self._runs.pop(run_id, None)
+        if run is not None and not self.stopped:
+            self._send(run.base, "on_retriever_error", {"error": error})
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         base = {

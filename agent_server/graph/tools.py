@@ -15,13 +15,18 @@ _FAILED = "The tool failed."
 
 
 class Tools:
-    """Links LangChain's tool runs to the model's calls; every method returns the events it causes."""
+    """Links LangChain's tool runs to the model's calls; every method returns the events it causes.
+
+    A call is told once: one `ToolStarted`, one `ToolFinished`, however often and under however many runs its tool
+    runs.
+    """
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._called: dict[str, str] = {}  # call id -> tool name, in the order of the model's calls
         self._running: dict[str, ToolStarted] = {}  # by LangChain's run id
-        self._failed: dict[str, ToolStarted] = {}  # raised; a node may still answer for them
+        self._failed: dict[str, ToolStarted] = {}  # raised; a node may still answer for them, or try again
+        self._open: dict[str, ToolStarted] = {}  # by call id: told as started and not yet as finished
         self._answered: set[str] = set()
         self._made_up = 0
 
@@ -52,20 +57,16 @@ class Tools:
         """`on_tool_start`. Plain `astream_events` withholds the call id: then it is the first call that fits."""
         data, name = event["data"], event["name"]
         call_id = data.get("tool_call_id") or self._first_fitting(name) or self._make_up()
-        started = ToolStarted(call_id, name, _as_input(data.get("input")), step)
         parent = self.enclosing(event.get("parent_ids") or ())
-        if parent:
-            started = ToolStarted(call_id, name, started.input, step, parent)
-        again = self._failed.pop(call_id, None) or call_id in self._answered or call_id in self._busy()
+        started = ToolStarted(call_id, name, _as_input(data.get("input")), step, parent)
         self._running[event["run_id"]] = started
-        return [] if again else [started]  # a call is told once, however often its tool runs
+        self._failed.pop(call_id, None)
+        return self._tell_start(started)
 
     def end(self, event: Any, output: Any) -> list[Event]:
         """`on_tool_end`, with the tool message found in the output, or the bare output."""
         started = self._running.pop(event["run_id"], None)
-        if started is None or started.call_id in self._answered:
-            return []
-        return [self._finished(started, output)]
+        return self._tell_end(started, output) if started is not None else []
 
     def failed(self, event: Any) -> None:
         """`on_tool_error`: the node decides whether this ends the run or becomes a tool message."""
@@ -76,32 +77,37 @@ class Tools:
     def answered(self, message: ToolMessage) -> list[Event]:
         """A tool message in a node's output: the answer to a failed call, or to one no tool run told of."""
         call_id = message.tool_call_id
-        if call_id in self._answered:
-            return []
         started = self._failed.pop(call_id, None)
-        if started is not None:
-            return [self._finished(started, message)]
-        if call_id not in self._called:
-            return []
-        started = ToolStarted(call_id, message.name or self._called[call_id])
-        return [started, self._finished(started, message)]
+        if started is None and call_id in self._called:
+            started = ToolStarted(call_id, message.name or self._called[call_id])
+        return [*self._tell_start(started), *self._tell_end(started, message)] if started is not None else []
 
-    def close(self, status: str) -> list[Event]:
-        """The run is over: finish the tools that failed or still run."""
-        events: list[Event] = [self._finished(s, _FAILED, "error") for s in self._failed.values()]
-        output = _FAILED if status == "error" else ""
-        for started in sorted(self._running.values(), key=lambda started: not started.parent_call_id):  # inner first
-            if started.call_id not in self._answered:
-                events.append(self._finished(started, output, cast("ToolStatus", status)))
-        self._failed.clear()
+    def close(self, status: ToolStatus) -> list[Event]:
+        """The run is over: finish the tools that failed or still run, inner ones first."""
+        events: list[Event] = []
+        for started in list(self._failed.values()):
+            events += self._tell_end(started, _FAILED, "error")
+        for started in sorted(self._running.values(), key=lambda started: not started.parent_call_id):
+            events += self._tell_end(started, _FAILED if status == "error" else "", status)
         self._running.clear()
         return events
 
-    def _finished(self, started: ToolStarted, output: Any, status: ToolStatus = "success") -> ToolFinished:
-        self._answered.add(started.call_id)
+    def _tell_start(self, started: ToolStarted) -> list[Event]:
+        if started.call_id in self._open or started.call_id in self._answered:
+            return []
+        self._open[started.call_id] = started
+        return [started]
+
+    def _tell_end(self, started: ToolStarted, output: Any, status: ToolStatus = "success") -> list[Event]:
+        told = self._open.pop(started.call_id, None)
+        if told is None:
+            return []
+        call_id, name = told.call_id, told.name
+        self._failed.pop(call_id, None)
+        self._answered.add(call_id)
         if not isinstance(output, ToolMessage):
-            return ToolFinished(started.call_id, started.name, to_text(output), status)
-        return ToolFinished(started.call_id, started.name, _as_output(output.content), output.status, output.id or "")
+            return [ToolFinished(call_id, name, to_text(output), status)]
+        return [ToolFinished(call_id, name, _as_output(output.content), output.status, output.id or "")]
 
     def _busy(self) -> set[str]:
         return {started.call_id for started in self._running.values()}

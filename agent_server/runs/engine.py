@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from agent_server.errors import OverloadedError
 from agent_server.events import RunStarted
-from agent_server.graph.converter import Converter, now_ms
-from agent_server.graph.drive import Invocation, drive
+from agent_server.graph.converter import now_ms
+from agent_server.graph.drive import Fold, Invocation, Recorder, drive, fold_for
 from agent_server.runs.execute import execute
 from agent_server.runs.log import EventLog
 
 CANCEL_GRACE = 1.0
 """Seconds that a cancelled agent gets to clean up before the run is ended without it."""
+
+
+Drive = Callable[[Recorder], Awaitable[None]]
+"""Runs an agent to its end; the recorder gets what it tells."""
+
+
+class Watcher(Protocol):
+    """Who sees a run from its beginning to its end, such as a trace of it."""
+
+    def around(self, run: Drive, /) -> Drive:
+        """What is run in its place, in the run's own task."""
+        ...
+
+    def ended(self, log: EventLog, /) -> None:
+        """The run is over and its log is closed. Called once, on the event loop."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,8 +41,9 @@ class Run:
 
     id: str
     log: EventLog
-    converter: Converter
+    fold: Fold
     task: asyncio.Task[None]
+    watcher: Watcher | None = None
 
 
 class Engine:
@@ -39,7 +56,14 @@ class Engine:
     def __len__(self) -> int:
         return len(self._active)
 
-    def start(self, invocation: Invocation, *, model: str = "", echo: Mapping[str, Any] | None = None) -> Run:
+    def start(
+        self,
+        invocation: Invocation,
+        *,
+        model: str = "",
+        echo: Mapping[str, Any] | None = None,
+        watcher: Watcher | None = None,
+    ) -> Run:
         """Accept a run: its log begins with `RunStarted`, its task begins with the loop's next step.
 
         Raises `OverloadedError` when as many runs as allowed are active.
@@ -47,7 +71,7 @@ class Engine:
         if len(self._active) >= self._max_concurrent:
             raise OverloadedError("The server is running as many agents as it may. Try again later.")
         log = EventLog()
-        converter = Converter(invocation.run_id)
+        fold = fold_for(invocation)
         started = RunStarted(
             run_id=invocation.run_id,
             agent=invocation.agent.name,
@@ -57,8 +81,11 @@ class Engine:
             echo=dict(echo or {}),
         )
         log.append(started)
-        task = asyncio.create_task(execute(partial(drive, invocation), converter, log), name=f"run {invocation.run_id}")
-        run = Run(invocation.run_id, log, converter, task)
+        driven: Drive = partial(drive, invocation)
+        if watcher is not None:
+            driven = watcher.around(driven)
+        task = asyncio.create_task(execute(driven, fold, log), name=f"run {invocation.run_id}")
+        run = Run(invocation.run_id, log, fold, task, watcher)
         self._active[run.id] = run
         task.add_done_callback(lambda _: self._ended(run))
         return run
@@ -75,6 +102,8 @@ class Engine:
 
     def _ended(self, run: Run, reason: str = "cancelled") -> None:
         """Every run's log ends, even when its task was cancelled before it began or would not stop."""
-        self._active.pop(run.id, None)
+        ended = self._active.pop(run.id, None) is not None
         if not run.log.closed:
-            run.log.extend(run.converter.cancel(reason))
+            run.log.extend(run.fold.cancel(reason))
+        if ended and run.watcher is not None:
+            run.watcher.ended(run.log)

@@ -1,40 +1,60 @@
-"""Drives one run: a graph through the converter into the log. Holds the only broad `except` of the package."""
+"""Drives one run: an agent through its fold into the log. Holds the only broad `except` of the package."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 
 from agent_server import ids
 from agent_server.events import Event
-from agent_server.graph.converter import Converter
-from agent_server.graph.drive import Recorder, failure_of
+from agent_server.graph.drive import Fold, Invocation, Recorder, drive_sync, failure_of
 from agent_server.runs.log import EventLog
 
 logger = logging.getLogger("agent_server.runs")
 
 
-async def execute(run: Callable[[Recorder], Awaitable[None]], converter: Converter, log: EventLog) -> None:
+async def execute(run: Callable[[Recorder], Awaitable[None]], fold: Fold, log: EventLog) -> None:
     """Let an agent run to its end. The log then ends with exactly one terminal event, whatever happened."""
+    with _ending(fold, log.extend):
+        await run(Recorder(fold, log.append))
 
+
+def execute_sync(invocation: Invocation, fold: Fold) -> Generator[list[Event]]:
+    """The same in the caller's thread, for an agent that `can_drive_sync`; events come as soon as they are told.
+
+    The last one is the terminal event. Closing the iterator stops the agent.
+    """
+    told: list[Event] = []
+    with _ending(fold, told.extend), closing(drive_sync(invocation, Recorder(fold, told.append))) as steps:
+        for _ in steps:
+            if told:
+                yield told.copy()
+                told.clear()
+    yield told
+
+
+@contextmanager
+def _ending(fold: Fold, extend: Callable[[list[Event]], object]) -> Iterator[None]:
+    """However the block ends, a terminal event says so."""
     try:
-        await run(Recorder(converter, log.append))
+        yield
     except asyncio.CancelledError as cancelled:
-        log.extend(converter.cancel(str(cancelled.args[0]) if cancelled.args else "cancelled"))
-    except Exception as error:
-        log.extend(end_failed(error, converter))
+        extend(fold.cancel(str(cancelled.args[0]) if cancelled.args else "cancelled"))
+    except Exception as error:  # noqa: BLE001 - agents raise anything
+        extend(end_failed(error, fold))
     else:
-        log.extend(converter.finish())
+        extend(fold.finish())
 
 
-def end_failed(error: Exception, converter: Converter) -> list[Event]:
+def end_failed(error: Exception, fold: Fold) -> list[Event]:
     """The events that end a run whose agent raised. The exception's text goes to the log alone."""
     failure = failure_of(error)
     if failure.incomplete is not None:
-        return converter.finish(incomplete=failure.incomplete)
+        return fold.finish(incomplete=failure.incomplete)
     error_id = ids.new_error_id()
     text = "".join(traceback.format_exception(error))
-    logger.error("run %s failed, error id %s\n%s", converter.run_id, error_id, text)
-    return converter.fail(code=failure.code, message=f"The agent failed. Error id: {error_id}", error_id=error_id)
+    logger.error("run %s failed, error id %s\n%s", fold.run_id, error_id, text)
+    return fold.fail(code=failure.code, message=f"The agent failed. Error id: {error_id}", error_id=error_id)

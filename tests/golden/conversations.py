@@ -37,10 +37,14 @@ INVOCATIONS = (
 
 @dataclass(frozen=True)
 class Conversation:
-    """What is asked of which agent; `cancel_at` is the gate at which the run is cancelled."""
+    """What is asked of which agent.
+
+    `record` names the stream modes to record; `cancel_at` is the gate at which the run is cancelled.
+    """
 
     target: Any
     request: Mapping[str, Any] = field(default_factory=dict)
+    record: tuple[str, ...] = ()
     cancel_at: Gate | None = None
 
 
@@ -71,7 +75,8 @@ def _cancelled_mid_tool() -> Conversation:
 
 
 def _scenario(name: str) -> Callable[[], Conversation]:
-    return lambda: Conversation(SCENARIOS[name], REQUESTS.get(name, {}))
+    record = ("custom",) if name == "custom_events" else ()
+    return lambda: Conversation(SCENARIOS[name], REQUESTS.get(name, {}), record)
 
 
 CONVERSATIONS: dict[str, Callable[[], Conversation]] = {
@@ -86,7 +91,7 @@ async def events_of(name: str) -> list[Event]:
     """The events of a conversation, with every id settled."""
     told = CONVERSATIONS[name]()
     request = {"input": QUESTION, **told.request}
-    return Settled().events(await play(name, told.target, request, cancel_at=told.cancel_at))
+    return Settled().events(await play(name, told.target, request, record=told.record, cancel_at=told.cancel_at))
 
 
 def files_of(name: str) -> list[Path]:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "bounded",
-    max_examples=60,
+    max_examples=100,
     deadline=None,
     derandomize=bool(os.environ.get("CI")),
     print_blob=True,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessageChunk, BaseMessage, message_chunk_to_message
+from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 
 from agent_server import events as ev
@@ -18,7 +16,8 @@ from agent_server.events import Event
 from agent_server.protocols.responses.encoder import TOOL_ITEMS, ToolItems
 from tests.conformance.rules import check_stream
 from tests.properties.nesting import check_nesting
-from tests.support.play import AT, RUN_ID, fixed_converter, frames
+from tests.support.play import AT, RUN_ID, frames
+from tests.support.told import converted, model
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,10 @@ def _cut(draw: st.DrawFn, text: str) -> list[str]:
 def _content_chunk(message: Said, kind: str, piece: str) -> AIMessageChunk:
     if not message.plain:
         index = 0 if kind == "reasoning" else 1
-        return AIMessageChunk([{"type": kind, kind: piece, "index": index}])
+        return AIMessageChunk(content=[{"type": kind, kind: piece, "index": index}])
     if kind == "reasoning":
-        return AIMessageChunk("", additional_kwargs={"reasoning_content": piece})
-    return AIMessageChunk(piece)
+        return AIMessageChunk(content="", additional_kwargs={"reasoning_content": piece})
+    return AIMessageChunk(content=piece)
 
 
 def _whole_chunks(message: Said) -> list[AIMessageChunk]:
@@ -63,7 +62,7 @@ def _whole_chunks(message: Said) -> list[AIMessageChunk]:
     parts = [_content_chunk(message, kind, text) for kind, text in content]
     for number, (name, args) in enumerate(message.calls):
         call = tool_call_chunk(name=name, args=args, id=f"call_{number}", index=message.first_call + number)
-        parts.append(AIMessageChunk("", tool_call_chunks=[call]))
+        parts.append(AIMessageChunk(content="", tool_call_chunks=[call]))
     return parts
 
 
@@ -106,22 +105,14 @@ def chunkings(draw: st.DrawFn, message: Said) -> list[AIMessageChunk]:
     while pieces:
         size = draw(st.integers(1, 3))
         together, pieces = pieces[:size], pieces[size:]
-        chunks.append(AIMessageChunk("", tool_call_chunks=together))
+        chunks.append(AIMessageChunk(content="", tool_call_chunks=together))
     return chunks
 
 
-def converted(chunks: list[AIMessageChunk]) -> list[Event]:
+def run(chunks: list[AIMessageChunk]) -> list[Event]:
     """The events of a run in which one model streams these chunks and ends with their sum."""
-    base = {"run_id": "model", "name": "model", "tags": [], "metadata": {}, "parent_ids": []}
-    whole: BaseMessage = message_chunk_to_message(reduce(add, chunks, AIMessageChunk("")))
-    told: list[tuple[str, dict[str, Any]]] = [("on_chat_model_start", {})]
-    told += [("on_chat_model_stream", {"chunk": chunk}) for chunk in chunks]
-    told.append(("on_chat_model_end", {"output": whole}))
-    converter = fixed_converter()
-    events: list[Event] = [ev.RunStarted(run_id=RUN_ID, agent="agent", at=AT)]
-    for name, data in told:
-        events += converter.feed({**base, "event": name, "data": data})  # type: ignore[typeddict-item]
-    return events + converter.finish()
+    started = ev.RunStarted(run_id=RUN_ID, agent="agent", at=AT)
+    return [started, *converted(model(AIMessageChunk(content=""), *chunks))]
 
 
 def body(events: list[Event], style: ToolItems) -> dict[str, Any]:
@@ -132,16 +123,16 @@ def body(events: list[Event], style: ToolItems) -> dict[str, Any]:
 @given(said.flatmap(lambda message: st.tuples(st.just(message), chunkings(message))))
 def test_any_chunking_of_a_message_gives_the_same_final_body(streamed: tuple[Said, list[AIMessageChunk]]) -> None:
     message, chunks = streamed
-    events = converted(chunks)
+    events = run(chunks)
     check_nesting(events)
-    expected = converted(_whole_chunks(message))
+    expected = run(_whole_chunks(message))
     for style in TOOL_ITEMS:
         assert body(events, style) == body(expected, style)
 
 
 @given(said)
 def test_the_final_body_holds_what_the_model_said(message: Said) -> None:
-    items = body(converted(_whole_chunks(message)), "function_call")["output"]
+    items = body(run(_whole_chunks(message)), "function_call")["output"]
     found = [
         *(("reasoning", item["summary"][0]["text"]) for item in items if item["type"] == "reasoning"),
         *(("text", item["content"][0]["text"]) for item in items if item["type"] == "message"),
@@ -157,7 +148,7 @@ def test_the_deltas_joined_are_the_whole(streamed: tuple[Said, list[AIMessageChu
     told = {ev.ReasoningDelta: "", ev.TextDelta: ""}
     calls: dict[int, str] = {}
     args: dict[str, str] = {}
-    for event in converted(chunks):
+    for event in run(chunks):
         if isinstance(event, ev.ReasoningDelta | ev.TextDelta):
             told[type(event)] += event.text
         elif isinstance(event, ev.BlockStarted):

@@ -33,15 +33,18 @@ async def play(
     request: Mapping[str, Any],
     *,
     source: SourceName = "tap",
+    record: Iterable[str] = (),
     cancel_at: Gate | None = None,
 ) -> list[Event]:
     """The events of one run of an agent, served under `name`, that answers `request`.
 
-    With `cancel_at` the run is cancelled once its agent waits at that gate.
+    `record` names stream modes to record, as in `Invocation`. With `cancel_at` the run is cancelled once its agent
+    waits at that gate.
     """
     asked = parse_request(request)
     async with open_agent(name, target) as agent:
-        invocation = Invocation(RUN_ID, agent, asked.turns, RequestContext(options=asked.options), source)
+        context = RequestContext(options=asked.options)
+        invocation = Invocation(RUN_ID, agent, asked.turns, context, source, frozenset(record))
         started = ev.RunStarted(
             run_id=RUN_ID,
             agent=name,

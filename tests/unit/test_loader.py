@@ -196,7 +196,7 @@ def test_a_missing_module_is_told_from_a_module_that_misses_one(target: str, tmp
 
 def test_a_package_that_misses_a_module_is_not_itself_missing(tmp_path: Path) -> None:
     write(tmp_path, {"pack/__init__.py": "import nowhere_at_all\n", "pack/bot.py": ONE})
-    with pytest.raises(TargetError, match="The target 'pack.bot' cannot be imported"):
+    with pytest.raises(TargetError, match=r"The target 'pack\.bot' cannot be imported"):
         load_targets(["pack.bot"], tmp_path)
 
 

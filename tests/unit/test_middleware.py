@@ -76,10 +76,7 @@ def asked(text: str = "Hello") -> Json:
 
 
 def bound(call: Call) -> list[str]:
-    return [
-        each["function"]["name"] if isinstance(each, dict) else each.name
-        for each in call.kwargs.get("tools", [])
-    ]
+    return [each["function"]["name"] if isinstance(each, dict) else each.name for each in call.kwargs.get("tools", [])]
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -148,9 +145,7 @@ async def test_server_tools_of_a_turn_run_before_it_waits_for_the_client(invoke:
         (ToolMessage("A cat.", tool_call_id="call_look", name="look"), "A cat."),
     ],
 )
-async def test_the_clients_output_continues_the_run(
-    output: Any, content: Any, invoke: Callable[..., Any]
-) -> None:
+async def test_the_clients_output_continues_the_run(output: Any, content: Any, invoke: Callable[..., Any]) -> None:
     model = answers([CLIENT, ADD], "Done.")
     graph = agent_of(model, checkpointer=InMemorySaver())
     config = config_of(tools=(LOOK,))
@@ -236,9 +231,7 @@ async def test_a_client_tool_is_bound_in_the_form_all_providers_take() -> None:
         ),
     ],
 )
-async def test_the_model_sees_only_the_tools_it_may_choose(
-    choice: Any, tools: list[str], first: str | None
-) -> None:
+async def test_the_model_sees_only_the_tools_it_may_choose(choice: Any, tools: list[str], first: str | None) -> None:
     model = answers("Hi.")
     await agent_of(model).ainvoke(asked(), config_of(tools=(LOOK,), tool_choice=choice))
     assert bound(model.calls[0]) == tools
@@ -274,12 +267,8 @@ async def test_after_a_forced_function_the_other_tools_are_back() -> None:
     ["none", {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "shout"}]}],
 )
 @pytest.mark.parametrize("call", [ADD, CLIENT], ids=["server", "client"])
-async def test_a_tool_that_is_ruled_out_does_not_run_when_called_all_the_same(
-    choice: Any, call: Json
-) -> None:
-    state = await agent_of(answers([call], "Sorry.")).ainvoke(
-        asked(), config_of(tools=(LOOK,), tool_choice=choice)
-    )
+async def test_a_tool_that_is_ruled_out_does_not_run_when_called_all_the_same(choice: Any, call: Json) -> None:
+    state = await agent_of(answers([call], "Sorry.")).ainvoke(asked(), config_of(tools=(LOOK,), tool_choice=choice))
     assert [each.status for each in state["messages"] if each.type == "tool"] == ["error"]
     assert "__interrupt__" not in state
 
@@ -315,9 +304,7 @@ async def test_the_limit_counts_over_the_turns_of_a_run_and_starts_anew_with_the
     for _ in range(2):
         model.calls.clear()
         state = await invoke(graph, asked(), config_of(max_tool_calls=2))
-        assert [each.status for each in state["messages"][-7:] if each.type == "tool"] == ["success"] * 2 + [
-            "error"
-        ]
+        assert [each.status for each in state["messages"][-7:] if each.type == "tool"] == ["success"] * 2 + ["error"]
         assert [bound(call) for call in model.calls] == [["add", "shout"], ["add", "shout"], [], []]
 
 
@@ -379,9 +366,7 @@ async def test_the_requests_format_replaces_the_agents_own() -> None:
         ({"reasoning": {"effort": None}, "instructions": "Hi."}, {}),
     ],
 )
-async def test_settings_reach_the_model_by_langchains_names_only_when_asked_for(
-    options: Json, settings: Json
-) -> None:
+async def test_settings_reach_the_model_by_langchains_names_only_when_asked_for(options: Json, settings: Json) -> None:
     model = answers("Hi.")
     await agent_of(model, tools=()).ainvoke(asked(), config_of(**options))
     assert model.calls[0].kwargs == settings
@@ -403,9 +388,7 @@ async def test_a_model_that_declares_its_settings_gets_no_others() -> None:
     assert model.calls[0].kwargs.keys() - {"tools"} == {"temperature", "max_tokens"}
 
 
-@pytest.mark.parametrize(
-    "wanted", [{"type": "json_object"}, {"type": "json_schema", "name": "p", "schema": SCHEMA}]
-)
+@pytest.mark.parametrize("wanted", [{"type": "json_object"}, {"type": "json_schema", "name": "p", "schema": SCHEMA}])
 @pytest.mark.parametrize("tools", [(), (LOOK,)], ids=["without tools", "with tools"])
 @pytest.mark.parametrize("responses_api", [False, True])
 def test_openais_own_model_takes_every_option(wanted: Json, tools: Any, responses_api: bool) -> None:
@@ -416,9 +399,7 @@ def test_openais_own_model_takes_every_option(wanted: Json, tools: Any, response
         def wrap_model_call(self, request: Any, handler: Any) -> Any:
             settings = request.model_settings
             call = (
-                request.model.bind_tools(request.tools, **settings)
-                if request.tools
-                else request.model.bind(**settings)
+                request.model.bind_tools(request.tools, **settings) if request.tools else request.model.bind(**settings)
             )
             seen.append(model._get_request_payload([HumanMessage("Hi")], **call.kwargs))
             return AIMessage("Hi.")
@@ -447,13 +428,13 @@ def test_openais_own_model_takes_every_option(wanted: Json, tools: Any, response
     assert payload.get("parallel_tool_calls") == (False if tools else None)
 
 
-async def test_a_request_without_options_changes_nothing_of_the_call() -> None:
+async def test_a_request_without_options_changes_nothing_of_the_call(invoke: Callable[..., Any]) -> None:
     plain, with_options = answers("Hi."), answers("Hi.")
     config: Any = {"configurable": {"request": RequestContext(request_id="r")}}
     await create_agent(plain, [add, shout], system_prompt="Be kind.").ainvoke(asked(), config)
     graph = agent_of(with_options, system_prompt="Be kind.")
-    await graph.ainvoke(asked(), config)
-    await graph.ainvoke(asked())
+    await invoke(graph, asked(), config)
+    await invoke(graph, asked(), {})
     assert with_options.calls[0].kwargs == plain.calls[0].kwargs
     assert with_options.calls[0].messages[0] == with_options.calls[1].messages[0] == SystemMessage("Be kind.")
 
@@ -514,9 +495,7 @@ async def test_an_agent_tells_that_it_takes_options_and_hides_how() -> None:
         assert not agent.takes_options
     assert OPTIONS_CHANNEL not in graph.get_input_jsonschema()["properties"]
     assert OPTIONS_CHANNEL not in graph.get_output_jsonschema()["properties"]
-    values = [
-        each async for each in graph.astream(asked(), config_of(instructions="x"), stream_mode="values")
-    ]
+    values = [each async for each in graph.astream(asked(), config_of(instructions="x"), stream_mode="values")]
     assert all(OPTIONS_CHANNEL not in each for each in values)
 
 

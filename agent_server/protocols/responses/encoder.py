@@ -18,7 +18,7 @@ from agent_server.framing import Frame
 from agent_server.protocols.responses import output
 from agent_server.protocols.responses.emitter import Emitter
 from agent_server.protocols.responses.request import default_echo
-from agent_server.protocols.responses.tracks import CallTrack, MessageTrack, MessageEnd, Track
+from agent_server.protocols.responses.tracks import CallTrack, MessageEnd, MessageTrack, Track
 
 ToolItems = Literal["function_call", "mcp_call", "none"]
 TOOL_ITEMS: tuple[ToolItems, ...] = ("function_call", "mcp_call", "none")
@@ -133,7 +133,7 @@ class ResponsesEncoder:
         if event.incomplete is not None:
             response["incomplete_details"] = {"reason": _REASONS.get(event.incomplete, event.incomplete)}
         if event.custom_outputs:
-            response["custom_outputs"] = event.custom_outputs
+            response["custom_outputs"] = {**response.get("custom_outputs", {}), **event.custom_outputs}
 
     def _emit_error(self, event: ev.RunFailed) -> None:
         """Both forms of the error event: flat for the SDKs, nested for those who read `error`."""
@@ -179,12 +179,7 @@ class ResponsesEncoder:
 
     def _to_block(
         self,
-        event: ev.TextDelta
-        | ev.ReasoningDelta
-        | ev.RefusalDelta
-        | ev.ArgsDelta
-        | ev.Annotated
-        | ev.BlockFinished,
+        event: ev.TextDelta | ev.ReasoningDelta | ev.RefusalDelta | ev.ArgsDelta | ev.Annotated | ev.BlockFinished,
     ) -> None:
         track = self._blocks.get((event.message_id, event.index))
         if track is not None:

@@ -15,9 +15,7 @@ Phase = Literal["commentary", "final_answer"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
-def message(
-    item_id: str, status: ItemStatus, parts: list[dict[str, Any]], phase: Phase | None
-) -> dict[str, Any]:
+def message(item_id: str, status: ItemStatus, parts: list[dict[str, Any]], phase: Phase | None) -> dict[str, Any]:
     """An assistant message. `phase` tells text before tool calls from the answer, once that is known."""
     item: dict[str, Any] = {"id": item_id, "type": "message", "role": "assistant", "status": status}
     item["content"] = parts
@@ -46,9 +44,7 @@ def summary_text(text: str) -> dict[str, Any]:
     return {"type": "summary_text", "text": text}
 
 
-def function_call(
-    item_id: str, status: ItemStatus, call_id: str, name: str, arguments: str
-) -> dict[str, Any]:
+def function_call(item_id: str, status: ItemStatus, call_id: str, name: str, arguments: str) -> dict[str, Any]:
     """A function call, by the agent itself or left to the client."""
     item = {"id": item_id, "type": "function_call", "status": status, "call_id": call_id}
     return {**item, "name": name, "arguments": arguments}

@@ -12,12 +12,13 @@ from typing import Any
 
 from agent_server.context import ModelOptions
 from agent_server.errors import UnsupportedError
+from agent_server.graph.agent import Agent
 from agent_server.graph.inputs import Turn
 from agent_server.protocols.responses.fields import Fields, not_among, too_long, wrong_type
 from agent_server.protocols.responses.items import read_input
 from agent_server.protocols.responses.options import check_tools, read_options
 
-__all__ = ["ResponsesRequest", "check_tools", "default_echo", "parse_request"]
+__all__ = ["ResponsesRequest", "check_served", "check_tools", "default_echo", "parse_request"]
 
 _NOT_KEPT = "which this server does not keep yet"
 _UNSERVED = {
@@ -88,8 +89,26 @@ def parse_request(body: Mapping[str, Any]) -> ResponsesRequest:
         conversation_id=context.text("conversation_id", longest=512),
         user_id=next((user for user in users if user), None),
         return_trace=databricks.flag("return_trace") or False,
-        echo=_echo(fields, options, metadata),
+        echo={**_echo(fields, options, metadata), **_memory(custom_inputs)},
     )
+
+
+def check_served(asked: ResponsesRequest, agent: Agent) -> None:
+    """What only an agent with the `RequestOptions` middleware can honour is refused by the others."""
+    options = asked.options
+    check_tools(options, agent.tool_names)
+    if agent.takes_options:
+        return
+    needs = {
+        "tools": bool(options.tools),
+        "tool_choice": options.tool_choice not in (None, "auto"),
+        "text.format": options.response_format is not None,
+        "max_tool_calls": options.max_tool_calls is not None,
+    }
+    for param, needed in needs.items():
+        if needed:
+            message = f"The agent {agent.name!r} does not take {param}; it lacks the RequestOptions middleware."
+            raise UnsupportedError(message, param=param)
 
 
 def default_echo() -> dict[str, Any]:
@@ -170,6 +189,13 @@ def _echo(body: Fields, options: ModelOptions, metadata: Mapping[str, str]) -> d
         "frequency_penalty": 0.0,
         "top_logprobs": options.top_logprobs or 0,
     }
+
+
+def _memory(custom_inputs: Fields | None) -> dict[str, Any]:
+    """The memory that a client goes on with: those that name it so look for its name in `custom_outputs`."""
+    kept = {key: custom_inputs.get(key) for key in ("thread_id", "session_id")} if custom_inputs else {}
+    named = {key: value for key, value in kept.items() if value is not None}
+    return {"custom_outputs": named} if named else {}
 
 
 def _echo_text(options: ModelOptions) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,7 +23,7 @@ from agent_server import framing, ids
 from agent_server.context import RequestContext
 from agent_server.errors import AgentError, NotFoundError, RequestError, UnsupportedError
 from agent_server.events import RunFailed
-from agent_server.graph.agent import Agent
+from agent_server.graph.agent import Agent, RunnableAgent
 from agent_server.graph.drive import Invocation
 from agent_server.http.body import read_json
 from agent_server.http.errors import error_response
@@ -30,7 +31,8 @@ from agent_server.http.identity import Network, identity_of
 from agent_server.http.stream import EventStream, run_to_end
 from agent_server.protocols.responses.encoder import TOOL_ITEMS, ResponsesEncoder, ToolItems
 from agent_server.protocols.responses.request import ResponsesRequest, check_tools, parse_request
-from agent_server.runs.engine import Engine, Run
+from agent_server.runs.engine import Engine, Run, Watcher
+from agent_server.runs.log import EventLog
 from agent_server.settings import Settings
 
 
@@ -42,6 +44,7 @@ class Dialect:
     framing: framing.Framing
     tool_items: ToolItems
     names_agent: bool = True  # False: the address is the agent, `model` only a label where it names none
+    ends_with_trace: bool = False  # who asks for the trace's id gets it in a last frame, too
 
 
 class Agents(Protocol):
@@ -52,16 +55,45 @@ class Agents(Protocol):
         ...
 
 
+class RunTrace(Watcher, Protocol):
+    """The trace of one run."""
+
+    @property
+    def id(self) -> str:
+        """Its id, for the client."""
+        ...
+
+    async def finished(self, log: EventLog) -> dict[str, Any] | None:
+        """The whole trace of a run that is over, as JSON; None where it cannot be had soon."""
+        ...
+
+
+class Tracer(Protocol):
+    """Who traces runs."""
+
+    def begin(
+        self, invocation: Invocation, body: Mapping[str, Any], headers: Mapping[str, str], *, tool_items: ToolItems
+    ) -> RunTrace | None:
+        """The trace of a run that is about to start; None if it is to have none."""
+        ...
+
+
 class ResponsesApi:
     """The endpoints of one app."""
 
     def __init__(
-        self, agents: Agents, engine: Engine, settings: Settings, proxies: tuple[Network, ...]
+        self,
+        agents: Agents,
+        engine: Engine,
+        settings: Settings,
+        proxies: tuple[Network, ...],
+        tracer: Tracer | None = None,
     ) -> None:
         self._agents = agents
         self._engine = engine
         self._settings = settings
         self._proxies = proxies
+        self._tracer = tracer
 
     def routes(self) -> list[Route]:
         """The routes, for an app's own visible list."""
@@ -69,7 +101,13 @@ class ResponsesApi:
         dialects = (
             Dialect("/v1/responses", framing.SSE, settings.tool_items_v1),
             Dialect("/responses", framing.SSE, settings.tool_items_responses),
-            Dialect("/invocations", framing.DATA_ONLY, settings.tool_items_invocations, names_agent=False),
+            Dialect(
+                "/invocations",
+                framing.DATA_ONLY,
+                settings.tool_items_invocations,
+                names_agent=False,
+                ends_with_trace=True,
+            ),
         )
         return [self._route(dialect) for dialect in dialects]
 
@@ -85,33 +123,40 @@ class ResponsesApi:
         tool_items = _tool_items(request, dialect)
         agent = _choose(await self._agents.opened(), asked.model, dialect, self._settings.default_agent)
         _check_served(asked, agent)
+        context = self._context(request, asked)
+        if isinstance(agent, RunnableAgent):
+            agent.context_for(context)  # refuses what the agent's context schema lacks
         run_id = ids.new_run_id()
-        invocation = Invocation(
-            run_id, agent, asked.turns, self._context(request, asked), source=self._settings.event_source
-        )
-        run = self._engine.start(invocation, model=asked.model or agent.name, echo=asked.echo)
+        invocation = Invocation(run_id, agent, asked.turns, context, source=self._settings.event_source)
+        trace = None
+        if self._tracer is not None:
+            trace = self._tracer.begin(invocation, body, request.headers, tool_items=tool_items)
+        told = trace if trace is not None and _asks_for_trace(request, asked) else None
+        run = self._engine.start(invocation, model=asked.model or agent.name, echo=_echo(asked, told), watcher=trace)
         encoder = ResponsesEncoder(tool_items)
         if not asked.stream:
-            return await self._answer(request, run, encoder)
+            return await self._answer(request, run, encoder, told if asked.return_trace else None)
         return EventStream(
             self._engine,
             run,
             encoder,
-            dialect.framing,
+            _framing(dialect, told),
             headers={"x-should-retry": "false"},
             heartbeat=self._settings.heartbeat_seconds,
             send_timeout=self._settings.send_timeout_seconds,
         )
 
-    async def _answer(self, request: Request, run: Run, encoder: ResponsesEncoder) -> Response:
-        """The stream's fold: the response object of its terminal event."""
+    async def _answer(self, request: Request, run: Run, encoder: ResponsesEncoder, trace: RunTrace | None) -> Response:
+        """The stream's fold: the response object of its terminal event, with the trace if it is given."""
         await run_to_end(self._engine, run, request.receive)
         for event in run.log.read(0):
             encoder.feed(event)
             if isinstance(event, RunFailed):
                 return error_response(AgentError(event.error_id, code=event.code), started=True)
-        headers = {"x-should-retry": "false"}
-        return Response(framing.to_json(encoder.response), headers=headers, media_type="application/json")
+        response, headers = encoder.response, {"x-should-retry": "false"}
+        if trace is not None and (finished := await trace.finished(run.log)) is not None:
+            response = {**response, "databricks_output": {"trace": finished}}
+        return Response(framing.to_json(response), headers=headers, media_type="application/json")
 
     def _context(self, request: Request, asked: ResponsesRequest) -> RequestContext:
         identity = identity_of(request.scope, self._proxies)
@@ -124,6 +169,25 @@ class ResponsesApi:
             metadata=asked.metadata,
             options=asked.options,
         )
+
+
+def _asks_for_trace(request: Request, asked: ResponsesRequest) -> bool:
+    """MLflow's header, or Databricks' option."""
+    return asked.return_trace or request.headers.get("x-mlflow-return-trace-id", "").lower() == "true"
+
+
+def _echo(asked: ResponsesRequest, trace: RunTrace | None) -> dict[str, Any]:
+    """What the response object repeats of the request; the trace's id stands in its metadata, as MLflow has it."""
+    echo = asked.echo
+    return echo if trace is None else {**echo, "metadata": {**echo["metadata"], "trace_id": trace.id}}
+
+
+def _framing(dialect: Dialect, trace: RunTrace | None) -> framing.Framing:
+    """The framing of a stream whose client asked for the trace: MLflow's AgentServer ends with a frame like this."""
+    if trace is None or not dialect.ends_with_trace:
+        return dialect.framing
+    frame = b'data: {"trace_id": "%b"}\n\n' % trace.id.encode()
+    return msgspec.structs.replace(dialect.framing, end=frame + dialect.framing.end)
 
 
 def _tool_items(request: Request, dialect: Dialect) -> ToolItems:
@@ -163,7 +227,5 @@ def _check_served(asked: ResponsesRequest, agent: Agent) -> None:
     }
     for param, needed in needs.items():
         if needed:
-            message = (
-                f"The agent {agent.name!r} does not take {param}; it lacks the RequestOptions middleware."
-            )
+            message = f"The agent {agent.name!r} does not take {param}; it lacks the RequestOptions middleware."
             raise UnsupportedError(message, param=param)

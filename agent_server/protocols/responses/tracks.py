@@ -182,9 +182,7 @@ class MessageTrack(Track):
             return
         if self._summary_open:
             part = output.summary_text(event.text)
-            self._emitter.about(
-                item, "response.reasoning_summary_text.done", summary_index=0, text=event.text
-            )
+            self._emitter.about(item, "response.reasoning_summary_text.done", summary_index=0, text=event.text)
             self._emitter.about(item, "response.reasoning_summary_part.done", summary_index=0, part=part)
         status = "completed" if event.complete else "incomplete"
         text = event.text if self._summary_open else None
@@ -222,6 +220,7 @@ class CallTrack(Track):
         self._label = label
         self._item: Item | None = None
         self._arguments = ""
+        self._early: ev.ToolFinished | None = None  # an output that came before the arguments were whole
 
     def feed(self, event: Any) -> None:
         match event:
@@ -236,6 +235,8 @@ class CallTrack(Track):
                 arguments = msgspec.json.encode(event.input).decode()
                 self.feed(ev.ArgsDelta("", 0, arguments))
                 self._finish_arguments(arguments, complete=True)
+            case ev.ToolFinished() if self.open:
+                self._early = event
             case ev.ToolFinished():
                 self._finish_tool(event)
 
@@ -268,6 +269,8 @@ class CallTrack(Track):
         self._emitter.about(item, f"{self._events}_arguments.done", arguments=arguments, **named)
         if not self._hosted:
             self._emitter.close(item, self._body("completed" if complete else "incomplete"))
+        if self._early is not None:
+            self._finish_tool(self._early)
 
     def _finish_tool(self, event: ev.ToolFinished) -> None:
         item = self._item

@@ -148,9 +148,7 @@ async def test_an_optional_config_parameter_does_not_make_a_factory_one_per_run(
         assert agent.runnable is not None
 
 
-@pytest.mark.parametrize(
-    "target", [builder(), builder().compile(), builder], ids=["builder", "graph", "factory"]
-)
+@pytest.mark.parametrize("target", [builder(), builder().compile(), builder], ids=["builder", "graph", "factory"])
 async def test_a_graph_is_served_compiled_or_not(target: Any) -> None:
     async with open_agent("a", target) as agent, agent.for_run({}) as runnable:
         state = await runnable.ainvoke(agent.input_for([HumanMessage("Hello")]))

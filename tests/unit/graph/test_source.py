@@ -50,6 +50,7 @@ READ = {
 """What the converter reads of the data of each callback's event. The root's own chunks are compared apart."""
 
 ASKED = {"input": QUESTION}
+RECORD = frozenset({"custom"})
 
 
 class Recording(Recorder):
@@ -99,7 +100,8 @@ async def listen(target: Any, request: dict[str, Any], source: SourceName) -> Re
     """What a source tells of one run, however it ends."""
     asked, recording = parse_request(request), Recording()
     async with open_agent("agent", target) as agent:
-        invocation = Invocation(RUN_ID, agent, asked.turns, RequestContext(options=asked.options), source)
+        context = RequestContext(options=asked.options)
+        invocation = Invocation(RUN_ID, agent, asked.turns, context, source, RECORD)
         try:
             await drive(invocation, recording)
         except (RuntimeError, ValueError) as error:
@@ -155,8 +157,8 @@ async def test_the_tap_yields_the_callbacks_of_astream_events(name: str) -> None
 @pytest.mark.parametrize("name", TARGETS)
 async def test_both_sources_are_converted_to_the_same_events(name: str) -> None:
     request = {**ASKED, **REQUESTS.get(name, {})}
-    tap = Settled().events(await play(name, TARGETS[name], request))
-    plain = Settled().events(await play(name, TARGETS[name], request, source="astream_events"))
+    tap = Settled().events(await play(name, TARGETS[name], request, record=RECORD))
+    plain = Settled().events(await play(name, TARGETS[name], request, source="astream_events", record=RECORD))
     assert _callbacks(tap) == _callbacks(plain)
     assert _written(tap) == _written(plain)
 
@@ -290,12 +292,12 @@ async def test_a_synchronous_runnable_stops_at_its_next_chunk_after_the_run_was_
 
 
 def _whole(messages: list[BaseMessage]) -> AIMessage:
-    return AIMessage("Whole.", usage_metadata=chunks.usage(3, 4))
+    return AIMessage(content="Whole.", usage_metadata=chunks.usage(3, 4))
 
 
 async def _pieces(messages: list[BaseMessage]) -> Any:
-    yield AIMessageChunk("In ")
-    yield AIMessageChunk("pieces.", usage_metadata=chunks.usage(3, 4))
+    yield AIMessageChunk(content="In ")
+    yield AIMessageChunk(content="pieces.", usage_metadata=chunks.usage(3, 4))
 
 
 @pytest.mark.parametrize("source", ["tap", "astream_events"])

@@ -1,0 +1,182 @@
+"""The exporter process: reads records from its standard input until that ends, and brings them to MLflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from agent_server.tracing.record import Answer, FeedbackRecord, Progress, Reply, TraceRecord, pack, records
+
+if TYPE_CHECKING:
+    from agent_server.tracing.writer import TraceWriter, Written
+
+NICENESS = 15
+"""Serving goes before tracing, where both want the same core."""
+
+MAX_SPANS = 1500
+"""Spans that wait for their export; MLflow holds 2,048 and drops what is beyond."""
+
+LAST_WORDS = 30
+"""Seconds for what is left when the server is gone."""
+
+DEFAULTS = {
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "512",
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS": "1000",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
+"""MLflow's settings where the operator has none: large batches, and no long wait for a server that is away."""
+
+
+def main() -> None:
+    """Entry point of the process."""
+    for each in (signal.SIGINT, signal.SIGTERM):  # whoever ends the server ends its pipe, too
+        signal.signal(each, signal.SIG_IGN)
+    os.nice(NICENESS)
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what MLflow prints does not belong into the pipe
+    sys.argv[:] = ["agent-server"]  # the source that MLflow names in each trace
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    os.environ["MLFLOW_USE_DEFAULT_TRACER_PROVIDER"] = "false"  # MLflow is to use the writer's, which takes given ids
+    serve(sys.stdin.buffer, out)
+    sys.stdout.flush()
+    os._exit(0)  # MLflow would flush again, for as long as it takes
+
+
+def serve(pipe: BinaryIO, out: BinaryIO) -> None:
+    """Handle all records; what is left at the end of the pipe has `LAST_WORDS` seconds."""
+    from agent_server.tracing.writer import TraceWriter
+
+    tell = _Teller(out)
+    writer = TraceWriter()
+    outbox = Outbox(writer, tell)
+    with ThreadPoolExecutor(4, thread_name_prefix="feedback") as pool:
+        for record in records(pipe):
+            if isinstance(record, TraceRecord):
+                if (written := writer.write(record)) is None:
+                    tell(Progress(exported=0, failed=1))
+                    continue
+                if record.ticket:
+                    tell(Answer(record.ticket, written.as_trace()))
+                outbox.add(written)
+            else:
+                pool.submit(_assess, record, outbox, tell)
+        threading.Thread(target=_give_up_after, args=(LAST_WORDS,), daemon=True).start()
+    outbox.close()
+
+
+def _give_up_after(seconds: float) -> None:
+    threading.Event().wait(seconds)
+    os._exit(1)
+
+
+class _Teller:
+    """Writes replies, from any thread. A server that is gone is told nothing."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+
+    def __call__(self, reply: Reply) -> None:
+        with self._lock:
+            try:
+                self._out.write(pack(reply))
+                self._out.flush()
+            except BrokenPipeError:
+                return
+
+
+class Outbox:
+    """Traces on their way to the tracking server. A thread flushes MLflow's queues again and again."""
+
+    def __init__(self, writer: TraceWriter, tell: Callable[[Reply], None]) -> None:
+        self._writer = writer
+        self._tell = tell
+        self._open: list[Written] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._failures = _Failures()
+        logging.getLogger("mlflow.tracing.export.mlflow_v3").addHandler(self._failures)
+        self._thread = threading.Thread(target=self._run, name="flush", daemon=True)
+        self._thread.start()
+
+    def add(self, written: Written) -> None:
+        """Put a trace in. Waits while there are too many."""
+        with self._changed:
+            self._open.append(written)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: sum(len(each.spans) for each in self._open) < MAX_SPANS)
+
+    def wait_for(self, trace_id: str) -> None:
+        """Wait until a trace is no longer on its way."""
+        with self._changed:
+            self._changed.wait_for(lambda: all(each.spans[0].trace_id != trace_id for each in self._open))
+
+    def close(self) -> None:
+        """Wait until all is exported."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        import mlflow
+
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._open or self._closed)
+                batch = list(self._open)
+            if not batch:
+                return
+            failed = self._failures.count
+            mlflow.flush_trace_async_logging()
+            for each in batch:
+                if each.joined:
+                    self._writer.complete(each)
+            failed = min(self._failures.count - failed, len(batch))
+            with self._changed:
+                del self._open[: len(batch)]
+                self._changed.notify_all()
+            self._tell(Progress(exported=len(batch) - failed, failed=failed))
+
+
+class _Failures(logging.Handler):
+    """Counts the warnings by which alone MLflow tells of a trace that it could not export."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += "Failed to send trace" in record.getMessage()
+
+
+def _assess(record: FeedbackRecord, outbox: Outbox, tell: Callable[[Reply], None]) -> None:
+    """Log the feedback, after the trace that it is about."""
+    import mlflow
+    from mlflow.entities import AssessmentSource, AssessmentSourceType
+    from mlflow.exceptions import MlflowException
+
+    outbox.wait_for(record.trace_id)
+    try:
+        assessment: Any = mlflow.log_feedback(
+            trace_id=record.trace_id,
+            name=record.name,
+            value=record.value,
+            rationale=record.rationale or None,
+            span_id=record.span_id or None,
+            source=AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id=record.user or "anonymous"),
+        )
+    except MlflowException as error:
+        meanings = {"RESOURCE_DOES_NOT_EXIST": "not_found", "INVALID_PARAMETER_VALUE": "invalid"}
+        logging.getLogger("agent_server.tracing").warning("Feedback was not logged: %s", error.message)
+        tell(Answer(record.ticket, error=meanings.get(error.error_code, "unavailable")))
+    else:
+        tell(Answer(record.ticket, assessment.to_dictionary()))

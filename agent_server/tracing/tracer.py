@@ -1,0 +1,178 @@
+"""Which runs are traced, and what is written down of one while it goes on."""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from secrets import token_hex
+from typing import Any
+
+import msgspec
+
+from agent_server import ids
+from agent_server.events import ArgsDelta, ReasoningDelta, RefusalDelta, TextDelta, encode
+from agent_server.graph.drive import Invocation, Recorder
+from agent_server.graph.jsonable import to_json
+from agent_server.graph.spans import SpanFold
+from agent_server.runs.log import EventLog
+from agent_server.tracing.exporter import Exporter
+from agent_server.tracing.record import Answer, FeedbackRecord, ToolItems, TraceRecord, mlflow_id
+
+MAX_JOINED = 10_000
+"""Responses of which it is remembered that their trace is the caller's."""
+
+_DELTAS = (TextDelta, ReasoningDelta, RefusalDelta, ArgsDelta)
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]")
+"""W3C Trace Context, section 3.2, of a caller that samples its trace (3.2.2.3.1)."""
+
+
+class Tracer:
+    """Traces the runs of one app.
+
+    A run's trace id is its run id, unless it joins a trace of its caller; so an id of either kind leads to the
+    other. `ratio` is the share of runs that are traced. `joins` is False where the tracking server takes no parts
+    of traces.
+    """
+
+    def __init__(self, exporter: Exporter, *, ratio: float = 1.0, joins: bool = True) -> None:
+        self.exporter = exporter
+        self._ratio = ratio
+        self._joins = joins
+        self._joined: OrderedDict[str, tuple[str, str]] = OrderedDict()
+
+    def begin(
+        self, invocation: Invocation, body: Mapping[str, Any], headers: Mapping[str, str], *, tool_items: ToolItems
+    ) -> RunTrace | None:
+        """Trace a run that is about to start. None for one that is left out."""
+        if self._ratio < 1 and random.random() >= self._ratio:  # noqa: S311 - a sample, not a secret
+            return None
+        caller = _TRACEPARENT.fullmatch(headers.get("traceparent", "")) if self._joins else None
+        context = invocation.context
+        record = TraceRecord(
+            trace_id=caller[1] if caller else invocation.run_id,
+            span_id=token_hex(8),
+            agent=invocation.agent.name,
+            start=time.time_ns(),
+            end=0,
+            inputs=msgspec.Raw(to_json(body)),
+            events=[],
+            spans=[],
+            tool_items=tool_items,
+            parent=caller[0] if caller else "",
+            session=_first(
+                context.conversation_id,
+                context.custom_inputs.get("session_id"),
+                context.custom_inputs.get("thread_id"),
+                body.get("prompt_cache_key"),
+            ),
+            user=_first(context.user, context.user_id),
+            client_request_id=_first(body.get("client_request_id"), headers.get("x-request-id"), context.request_id),
+        )
+        if caller:
+            self._joined[ids.response_id(invocation.run_id)] = (record.trace_id, record.span_id)
+            if len(self._joined) > MAX_JOINED:
+                self._joined.popitem(last=False)
+        return RunTrace(self.exporter, record, attached=self._joins)
+
+    async def assess(self, trace_id: str | None, response_id: str | None, **feedback: Any) -> Answer:
+        """Log feedback on a trace, or on the trace of a response."""
+        span_id = ""
+        if trace_id is None:
+            response_id = response_id or ""
+            found = self._joined.get(response_id, (response_id.removeprefix("resp_"), ""))
+            trace_id, span_id = mlflow_id(found[0]), found[1]
+        return await self.exporter.ask(
+            lambda ticket: FeedbackRecord(ticket, trace_id=trace_id, span_id=span_id, **feedback)
+        )
+
+    async def aclose(self) -> None:
+        """Bring away what there is."""
+        await self.exporter.aclose()
+
+
+class RunTrace:
+    """What is written down of one run."""
+
+    def __init__(self, exporter: Exporter, record: TraceRecord, *, attached: bool) -> None:
+        self._exporter = exporter
+        self._record = record
+        self._attached = attached
+        self._spans = SpanFold()
+        self._ended = False
+
+    @property
+    def id(self) -> str:
+        """MLflow's id of the trace."""
+        return mlflow_id(self._record.trace_id)
+
+    def around(self, run: Callable[[Recorder], Awaitable[None]]) -> Callable[[Recorder], Awaitable[None]]:
+        """The same run, watched; spans that the agent's own code makes with MLflow become part of the trace."""
+
+        async def watched(recorder: Recorder) -> None:
+            with self._open_to_mlflow():
+                await run(_Watched(recorder, self._spans))
+
+        return watched
+
+    def ended(self, log: EventLog) -> None:
+        """The run is over: the record goes to the exporter."""
+        if not self._ended:
+            self._exporter.put(self._finished(log))
+
+    async def finished(self, log: EventLog) -> dict[str, Any] | None:
+        """The run is over, and the whole trace is wanted. None where it cannot be had soon."""
+
+        def with_ticket(ticket: int) -> TraceRecord:
+            record = self._finished(log)
+            record.ticket = ticket
+            return record
+
+        trace: dict[str, Any] | None = (await self._exporter.ask(with_ticket)).body
+        return trace
+
+    def _finished(self, log: EventLog) -> TraceRecord:
+        self._ended = True
+        record = self._record
+        record.end = time.time_ns()
+        record.events = [msgspec.Raw(encode(event)) for event in log.read(0) if not isinstance(event, _DELTAS)]
+        record.spans = self._spans.close("The run was over before.")
+        return record
+
+    @contextmanager
+    def _open_to_mlflow(self) -> Iterator[None]:
+        """MLflow's tracing in this process, if the agent's code uses it, sees our span as the one around it."""
+        if not self._attached or "mlflow" not in sys.modules:
+            yield
+            return
+        from mlflow.tracing import set_tracing_context_from_http_request_headers
+
+        record = self._record
+        with set_tracing_context_from_http_request_headers(
+            {"traceparent": f"00-{record.trace_id}-{record.span_id}-01"}
+        ):
+            yield
+
+
+class _Watched(Recorder):
+    """A recorder whose stream events are folded into spans as well. Chunks keep their short way."""
+
+    def __init__(self, recorder: Recorder, spans: SpanFold) -> None:
+        self._recorder = recorder
+        self._spans = spans
+
+    def feed(self, event: Any) -> None:
+        self._spans.feed(event)
+        self._recorder.feed(event)
+
+    def chunks(self, model_run_id: str) -> Callable[[Any], None] | None:
+        return self._recorder.chunks(model_run_id)
+
+
+def _first(*candidates: Any) -> str:
+    """The first that is a text."""
+    return next((each for each in candidates if isinstance(each, str) and each), "")
