@@ -21,7 +21,7 @@ from agent_server.middleware import RequestOptions
 
 _REGIONS = ("Africa", "America", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
 ZONES = sorted(z for z in zoneinfo.available_timezones() if z.startswith(_REGIONS) and z.count("/") == 1)
-_ARITHMETIC = r"^[0-9][0-9 .+*/()-]*$"
+_ARITHMETIC = r"^[0-9(][0-9 .+*/()-]*$"
 _OPERATORS: dict[type, Callable[..., float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,

@@ -44,7 +44,8 @@ def load(path: Path) -> Llama:
     params.model.path = str(path)
     params.n_ctx = CONTEXT
     params.n_parallel = SLOTS
-    params.cpuparams.n_threads = max(1, min(os.cpu_count() or 1, 8))
+    # llama.cpp's threads wait for each other without sleeping: one core stays free for everything else.
+    params.cpuparams.n_threads = max(1, min((os.cpu_count() or 2) - 1, 8))
     params.verbosity = -1
     params.warmup = False
     return Llama(xllamacpp.Server(params))

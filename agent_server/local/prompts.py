@@ -27,6 +27,13 @@ _OTHER = (
     ("Why do cats sleep so much?", "animals"),
     ("Translate good night into Spanish.", "languages"),
 )
+_ANSWERS = (
+    ("What is the weather in Lima?", "rain, 18 degrees", "In Lima it rains, at 18 degrees."),
+    ("How many people live in Oslo?", "717,710 people", "717,710 people live in Oslo."),
+    ("What is 12 times 7?", "12 * 7 = 84", "12 times 7 is 84."),
+    ("Is the shop open?", "closed until 9:00 on Monday", "No, the shop is closed until 9:00 on Monday."),
+    ("What day is it in Vienna?", "08:05 on Sunday, 1 March 2026 in Vienna", "In Vienna it is Sunday, 1 March 2026."),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +72,10 @@ def arguments(tool: Tool, question: str) -> Chat:
 
 def answer(question: str, outputs: Sequence[str]) -> Chat:
     """The question for an answer in words, once the tools have run."""
-    found = "; ".join(outputs)
-    return [
-        _said("user", question),
-        _said("assistant", "Let me look it up."),
-        _said("user", f"The answer is: {found}. Say it in one short sentence."),
-    ]
+    chat = [_said("system", "Answer the question with the facts.")]
+    for asked, facts, told in _ANSWERS:
+        chat += [_said("user", f"{asked}\nFacts: {facts}"), _said("assistant", told)]
+    return [*chat, _said("user", f"{question}\nFacts: {'; '.join(outputs)}")]
 
 
 def _said(role: str, content: str) -> dict[str, str]:
