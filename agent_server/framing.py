@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import orjson
 
+
 class Frame(msgspec.Struct, frozen=True):
     """One message of a wire: its event name and its JSON body, owned by the frame."""
 

@@ -6,8 +6,8 @@ from contextlib import aclosing
 
 import agent_server
 from agent_server import responses_events
-from tests.support.scripted import SCENARIOS, SECRET, gated_text
 from tests.support.gates import Gate
+from tests.support.scripted import SCENARIOS, SECRET, gated_text
 
 QUESTION = {"messages": [{"role": "user", "content": "hi"}]}
 

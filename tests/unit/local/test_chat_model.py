@@ -124,7 +124,9 @@ async def test_two_answers_at_once_both_end_and_the_event_loop_stays_free(model:
             ticks += 1
 
     ticking = asyncio.create_task(tick())
-    answers = await asyncio.gather(*(model.bind(max_tokens=30).ainvoke(q) for q in ("Tell me a joke.", "What is a dog?")))
+    answers = await asyncio.gather(
+        *(model.bind(max_tokens=30).ainvoke(q) for q in ("Tell me a joke.", "What is a dog?"))
+    )
     ticking.cancel()
     assert all(answer.text for answer in answers)
     assert ticks > 10
