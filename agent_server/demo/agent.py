@@ -8,13 +8,13 @@ import os
 import zoneinfo
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import tool
 from langgraph.graph.state import CompiledStateGraph
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from agent_server.errors import TargetError
 from agent_server.middleware import RequestOptions
@@ -32,22 +32,27 @@ _OPERATORS: dict[type, Callable[..., float]] = {
 }
 
 
-@tool
-def get_current_time(
-    timezone: Annotated[str, Field(description="IANA name of a time zone", json_schema_extra={"enum": ZONES})],
-) -> str:
+class TimeArguments(BaseModel):
+    """Arguments of `get_current_time`; the names of the zones are part of the schema that the model keeps to."""
+
+    timezone: str = Field(description="IANA name of a time zone", pattern=f"^({'|'.join(ZONES)})$")
+
+
+class SumArguments(BaseModel):
+    """Arguments of `calculate`."""
+
+    expression: str = Field(description="Sums, such as 2 * (3 + 4)", pattern=_ARITHMETIC, max_length=60)
+
+
+@tool(args_schema=TimeArguments)
+def get_current_time(timezone: str) -> str:
     """the date and time in a city"""
-    try:
-        now = datetime.now(zoneinfo.ZoneInfo(timezone))
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-        return f"There is no time zone {timezone!r}."
+    now = datetime.now(zoneinfo.ZoneInfo(timezone))
     return f"{now:%H:%M} on {now:%A}, {now.day} {now:%B %Y} in {timezone.rpartition('/')[2].replace('_', ' ')}"
 
 
-@tool
-def calculate(
-    expression: Annotated[str, Field(description="Sums, such as 2 * (3 + 4)", pattern=_ARITHMETIC, max_length=60)],
-) -> str:
+@tool(args_schema=SumArguments)
+def calculate(expression: str) -> str:
     """arithmetic"""
     try:
         value = _value(ast.parse(expression, mode="eval").body)

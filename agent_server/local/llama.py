@@ -62,7 +62,8 @@ class Llama:
 
         Raises `ModelError`. Closing the iterator stops the model at its next token.
         """
-        body = {"messages": messages, "stream": True, "stream_options": {"include_usage": True}, **options}
+        # A prompt cache would make an answer depend on the questions before it.
+        body = {"messages": messages, "stream": True, "stream_options": {"include_usage": True}, "cache_prompt": False}
         pieces: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         stopped = threading.Event()
 
@@ -72,7 +73,7 @@ class Llama:
 
         def call() -> None:
             try:
-                self._server.handle_chat_completions(body, take)
+                self._server.handle_chat_completions({**body, **options}, take)
             finally:
                 pieces.put(None)
 

@@ -50,9 +50,10 @@ class Tool:
 def topic(tools: Sequence[Tool], question: str) -> tuple[Chat, str, dict[str, Tool]]:
     """The question what a message is about, the grammar (GBNF) of its answer, and the tool of each tool's topic."""
     by_topic = {tool.topic or tool.name: tool for tool in tools}
-    examples = [*_OTHER]
+    examples: list[tuple[str, str]] = []
     for name, tool in by_topic.items():
         examples += [(asked, name) for asked, _ in tool.examples] or [(tool.description, name)]
+    examples += _OTHER
     random.Random(1).shuffle(examples)  # noqa: S311 - a fixed order; rows of one topic would draw the answer after them
     chat = [_said("system", "Name the topic of each message.")]
     for asked, name in examples:
