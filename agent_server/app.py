@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,9 +24,17 @@ from agent_server.framing import to_json
 from agent_server.graph.agent import Agent, open_agent
 from agent_server.http.errors import HANDLERS
 from agent_server.http.identity import RequestId
+from agent_server.protocols.feedback import FeedbackApi
 from agent_server.protocols.responses.routes import ResponsesApi
 from agent_server.runs.engine import Engine
 from agent_server.settings import Settings
+from agent_server.tracing.exporter import Exporter
+from agent_server.tracing.tracer import Tracer
+
+if TYPE_CHECKING:
+    from agent_server.http.proxy import ChatProxy
+
+logger = logging.getLogger("agent_server")
 
 
 class OpenAgents:
@@ -68,22 +79,30 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
     opened = OpenAgents(agents)
     engine = Engine(max_concurrent=settings.max_concurrent_runs)
     proxies = settings.trusted_networks
-    about = _About(opened, settings.default_agent or next(iter(agents)))
+    tracer, chat = _tracer(settings), _chat_proxy(settings)
+    about = _About(opened, settings.default_agent or next(iter(agents)), settings.app_name, tracer)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await opened.opened()
-        app.state.ready = True
-        try:
-            yield
-        finally:
-            app.state.ready = False
-            await engine.aclose()
-            await opened.aclose()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(opened.aclose)
+            served = await opened.opened()
+            if tracer is not None:
+                stack.push_async_callback(tracer.aclose)
+                tracer.start(served.values())
+            if chat is not None:
+                stack.push_async_callback(chat.aclose)
+            stack.push_async_callback(engine.aclose)
+            app.state.ready = True
+            try:
+                yield
+            finally:
+                app.state.ready = False
 
     app = Starlette(
         routes=[
-            *ResponsesApi(opened, engine, settings, proxies).routes(),
+            *ResponsesApi(opened, engine, settings, proxies, tracer).routes(),
+            *FeedbackApi(tracer, proxies, max_body_bytes=settings.max_body_bytes).routes(),
             Route("/v1/models", about.models),
             Route("/v1/models/{model:path}", about.model),
             Route("/agent/info", about.info),
@@ -91,22 +110,52 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
             Route("/ping", lambda _: PlainTextResponse("\n")),
             Route("/version", lambda _: PlainTextResponse(__version__)),
             Route("/ready", _ready),
+            *(chat.routes() if chat is not None else ()),
         ],
         middleware=[Middleware(RequestId, proxies=proxies)],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
     app.state.engine = engine
+    app.state.tracer = tracer
     app.state.ready = False
     return app
+
+
+def _tracer(settings: Settings) -> Tracer | None:
+    """Who traces the runs, if they are to be traced. Raises `TargetError` when that is asked for and cannot be."""
+    if not settings.traces:
+        return None
+    if find_spec("mlflow") is None:
+        if settings.tracing:
+            raise TargetError("Tracing needs MLflow: pip install 'agent-server[mlflow]'.")
+        logger.warning("MLFLOW_TRACKING_URI is set, but MLflow is not installed: runs are not traced.")
+        return None
+    joins = not settings.tracking_uri.startswith("databricks")  # it takes no parts of traces (MLflow's own exporter)
+    return Tracer(Exporter(), ratio=settings.trace_ratio, joins=joins, flush_seconds=settings.trace_flush_seconds)
+
+
+def _chat_proxy(settings: Settings) -> ChatProxy | None:
+    if not settings.chat_proxy:
+        return None
+    from agent_server.http.proxy import ChatProxy
+
+    return ChatProxy(
+        settings.chat_app_port,
+        settings.chat_proxy_paths,
+        timeout=settings.chat_proxy_timeout_seconds,
+        max_body_bytes=settings.max_body_bytes,
+    )
 
 
 class _About:
     """What the server tells of its agents."""
 
-    def __init__(self, agents: OpenAgents, default: str) -> None:
+    def __init__(self, agents: OpenAgents, default: str, name: str | None, tracer: Tracer | None) -> None:
         self._agents = agents
         self._default = default
+        self._name = name
+        self._tracer = tracer
         self._created = int(time.time())
 
     async def models(self, _: Request) -> Response:
@@ -118,9 +167,7 @@ class _About:
         """`GET /v1/models/{id}`."""
         name = request.path_params["model"]
         if name not in await self._agents.opened():
-            raise NotFoundError(
-                f"The model {name[:100]!r} does not exist.", param="model", code="model_not_found"
-            )
+            raise NotFoundError(f"The model {name[:100]!r} does not exist.", param="model", code="model_not_found")
         return _json(self._model(name))
 
     def _model(self, name: str) -> dict[str, Any]:
@@ -132,7 +179,7 @@ class _About:
         agent = agents[self._default]
         return _json(
             {
-                "name": agent.name,
+                "name": self._name or agent.name,
                 "use_case": "agent",
                 "mlflow_version": _version_of("mlflow"),
                 "agent_api": "responses",
@@ -140,6 +187,7 @@ class _About:
                 "version": __version__,
                 "tools": sorted(agent.tool_names),
                 "agents": list(agents),
+                "traces": None if self._tracer is None else msgspec.structs.asdict(self._tracer.exporter.counts),
             }
         )
 

@@ -44,6 +44,8 @@ def cli() -> None:
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [default: 8000]")
 @click.option("--workers", type=click.IntRange(1), help="Number of processes.  [default: 1]")
+@click.option("--tracing/--no-tracing", default=None, help="Trace runs in MLflow.  [default: with MLFLOW_TRACKING_URI]")
+@click.option("--chat-proxy", is_flag=True, default=None, help="Serve the chat UI that runs on CHAT_APP_PORT, too.")
 @click.option("--store", type=click.Choice(["memory"]), help="Where runs are kept.  [default: memory]")
 @click.option("--log-level", type=click.Choice(LEVELS), help="Least severe record shown.  [default: warning]")
 @click.option(

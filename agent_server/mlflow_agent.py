@@ -12,7 +12,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from pathlib import Path
@@ -78,7 +78,8 @@ class _Predictions:
     def _traced(self, request: ResponsesAgentRequest | Data) -> Generator[Data]:
         """The events of one answer, made in a context of their own: the span is active there and nowhere else."""
         body = request if isinstance(request, dict) else request.model_dump(exclude_none=True)
-        with _span(self.name, body) as (context, span), closing(self._answer(_parsed(body))) as batches:
+        asked = _parsed(body)
+        with _span(self.name, body, asked) as (context, span), closing(self._answer(asked)) as batches:
             event: Data = {}
             try:
                 while (batch := context.run(next, batches, None)) is not None:
@@ -225,19 +226,20 @@ def _as_response(response: Data) -> ResponsesAgentResponse:
 
 
 @contextmanager
-def _span(name: str, inputs: Data) -> Iterator[tuple[Context, Any]]:
+def _span(name: str, inputs: Data, asked: ResponsesRequest) -> Iterator[tuple[Context, Any]]:
     """A span of type AGENT, and the context in which it is active: a copy of the caller's, so that it nests there.
 
     In that context no run of LangChain's is going on: a graph that calls a model is not its parent graph.
     """
-    context = copy_context()
+    context, scope = copy_context(), ExitStack()
     context.run(var_child_runnable_config.set, None)
-    scope = mlflow.start_span(name, span_type=SpanType.AGENT)
-    span = context.run(scope.__enter__)
+    whose = mlflow.tracing.context(session_id=asked.conversation_id, user=asked.user_id)
+    context.run(scope.enter_context, whose)
+    span = context.run(scope.enter_context, mlflow.start_span(name, span_type=SpanType.AGENT))
     try:
         span.set_inputs(inputs)
         yield context, span
     except BaseException as error:
         context.run(scope.__exit__, type(error), error, error.__traceback__)
         raise
-    context.run(scope.__exit__, None, None, None)
+    context.run(scope.close)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -49,9 +49,10 @@ def load_model(uri: str) -> Any:
         try:
             loaded = mlflow.pyfunc.load_model(uri)
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                raise TargetError(f"There is no model {uri!r}: {error.message}") from None
-            raise
+            said = error.message.partition("\n")[0]
+            raise TargetError(f"The model {uri!r} cannot be loaded: {said}") from error.__cause__
+    model = None
+    with suppress(NotImplementedError):  # what models of other kinds say
         model = loaded.get_raw_model()
     if isinstance(model, AgentHolder):
         return model.target

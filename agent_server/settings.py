@@ -5,6 +5,8 @@ The core never reads the environment: the command line, or whoever calls `create
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal
 
@@ -20,6 +22,17 @@ def _split(value: Any) -> Any:
     return tuple(part for each in value.split(",") if (part := each.strip())) if isinstance(value, str) else value
 
 
+def _variable(name: str, default: str | None = None) -> Callable[[], Any]:
+    """A default that another platform's variable may name."""
+    return lambda: os.environ.get(name) or default
+
+
+def _chat_paths() -> str:
+    """The paths of MLflow's AgentServer, and what its variables add to them."""
+    names = ("CHAT_PROXY_ALLOWED_EXACT_PATHS", "CHAT_PROXY_ALLOWED_PATH_PREFIXES")
+    return ",".join(["/,/favicon.ico,/ping,/assets/,/api/,/chat/", *(os.environ.get(name, "") for name in names)])
+
+
 def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
     for each in value:
         ip_network(each)
@@ -33,7 +46,13 @@ class Settings(BaseSettings):
 
     # Where
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")
+    port: int = Field(
+        default_factory=_variable("DATABRICKS_APP_PORT", "8000"),
+        ge=0,
+        le=65535,
+        validate_default=True,
+        description="TCP port to listen on; 0 takes any free one. 8000, or DATABRICKS_APP_PORT.",
+    )
     workers: int = Field(1, ge=1, description="Number of processes that serve the same port.")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_networks)] = Field(
         (), description="Addresses or networks whose `x-forwarded-*` headers count; comma-separated."
@@ -55,6 +74,34 @@ class Settings(BaseSettings):
         "tap", description="Where a run's events come from: the lean tap, or LangChain's `astream_events`."
     )
 
+    # Beside it
+    app_name: str | None = Field(
+        default_factory=_variable("DATABRICKS_APP_NAME"), description="The server's name; else the default agent's."
+    )
+    tracing: bool | None = Field(
+        None, description="Whether runs are traced in MLflow; by default if MLFLOW_TRACKING_URI is set."
+    )
+    trace_ratio: FiniteFloat = Field(1.0, ge=0, le=1, description="Share of the runs that are traced.")
+    chat_proxy: bool = Field(False, description="Whether a chat UI on this machine is served here, too.")
+    chat_app_port: int = Field(
+        default_factory=_variable("CHAT_APP_PORT", "3000"),
+        ge=1,
+        le=65535,
+        validate_default=True,
+        description="TCP port of the chat UI. 3000, or CHAT_APP_PORT.",
+    )
+    chat_proxy_paths: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=_chat_paths,
+        validate_default=True,
+        description="Paths that go to the chat UI; one that ends with a slash stands for all below it.",
+    )
+    chat_proxy_timeout_seconds: FiniteFloat = Field(
+        default_factory=_variable("CHAT_PROXY_TIMEOUT_SECONDS", "300"),
+        gt=0,
+        validate_default=True,
+        description="Seconds that the chat UI may be silent. 300, or CHAT_PROXY_TIMEOUT_SECONDS.",
+    )
+
     # How much
     max_body_bytes: int = Field(16 * 2**20, gt=0, description="Largest request body, in bytes.")
     max_concurrent_runs: int = Field(1000, gt=0, description="Runs at a time, per process; more get 503.")
@@ -67,8 +114,22 @@ class Settings(BaseSettings):
         10, ge=0, description="Seconds that open requests have to end after SIGTERM or SIGINT."
     )
 
+    trace_flush_seconds: FiniteFloat = Field(
+        5.0, ge=0, description="Seconds that traces have to reach the tracking server when this one ends."
+    )
+
     # How loud
     log_level: LogLevel = Field("warning", description="Least severe log record shown; requests show at info.")
+
+    @property
+    def traces(self) -> bool:
+        """Whether runs are traced, as far as is known now: the agent's own code may yet name a tracking server."""
+        return "MLFLOW_TRACKING_URI" in os.environ if self.tracing is None else self.tracing
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking server, "" for MLflow's default."""
+        return os.environ.get("MLFLOW_TRACKING_URI", "")
 
     @property
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

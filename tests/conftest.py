@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+os.environ["AGENT_SERVER_TRACING"] = "false"  # a tracking store that one test uses is to be no other's
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -207,7 +207,9 @@ class Converter:
 
     def _on_llm_stream(self, event: Any) -> list[Event]:
         message, events = self._open(event)
-        return events + message.add_text(event["data"]["chunk"].text) if message is not None else events
+        chunk = event["data"]["chunk"]  # text where the model is the root, a generation where it is not
+        text = chunk if isinstance(chunk, str) else chunk.text
+        return events + message.add_text(text) if message is not None else events
 
     def _on_llm_end(self, event: Any) -> list[Event]:
         output = event["data"]["output"] or {}

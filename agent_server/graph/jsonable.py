@@ -44,7 +44,13 @@ def to_text(value: Any) -> str:
 
 def to_unicode(text: str) -> str:
     """The text without lone surrogates, which UTF-8 and so every wire lacks (Unicode, section 3.9, D92)."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
 
 
 def _default(value: Any) -> Any:

@@ -278,10 +278,10 @@ class Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
         if run.kind not in _TOLD_APART:
             self._send(run.base, f"on_{run.kind}_start", {"input": whole})
 
-    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, inputs: Any = None, **kwargs: Any) -> None:
         run = self._runs.pop(run_id)
         if run.kind not in _TOLD_APART:
-            self._send(run.base, f"on_{run.kind}_end", {"output": outputs})
+            self._send(run.base, f"on_{run.kind}_end", {"output": outputs, "input": inputs})
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._runs.pop(run_id, None)

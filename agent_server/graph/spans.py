@@ -21,6 +21,8 @@ MAX_BYTES = 2**20
 
 _SHOWN = 10_000
 _NULL = msgspec.Raw(b"null")
+_UNTOLD = (_NULL, msgspec.Raw(b'{"input":""}'), msgspec.Raw(b'""'))
+"""Inputs of a chain that is given a stream: what there was of it is told in the end."""
 
 
 class SpanError(msgspec.Struct, frozen=True):
@@ -76,6 +78,8 @@ class SpanFold:
         elif phase == "end":
             span.end = self._clock()
             span.output = _raw(event["data"].get("output"))
+            if span.input in _UNTOLD:
+                span.input = _raw(event["data"].get("input"))
         elif phase == "error":
             span.end = self._clock()
             span.error = _error(event["data"].get("error"))

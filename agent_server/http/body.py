@@ -40,7 +40,7 @@ async def read_json(receive: Receive, headers: Headers, *, limit: int) -> dict[s
     code "invalid_json"), and Starlette's `ClientDisconnect` when the client leaves before its body is whole.
     """
     _check_media_type(headers.get("content-type", ""))
-    body = await _read(receive, headers.get("content-length", ""), limit)
+    body = await read_body(receive, headers, limit=limit)
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
@@ -61,7 +61,9 @@ def _check_media_type(content_type: str) -> None:
             raise MediaTypeError(content_type[:100])
 
 
-async def _read(receive: Receive, declared: str, limit: int) -> bytearray:
+async def read_body(receive: Receive, headers: Headers, *, limit: int) -> bytearray:
+    """The body as it is. Raises `BodyTooLargeError` and `ClientDisconnect`, as `read_json` does."""
+    declared = headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
         raise BodyTooLargeError(limit)
     body = bytearray()

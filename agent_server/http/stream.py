@@ -62,7 +62,7 @@ class EventStream:
         head = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
         try:
             await send({"type": "http.response.start", "status": 200, "headers": head})
-            async with _WatchedClient(receive) as client:
+            async with WatchedClient(receive) as client:
                 with _Pulse(client, self._heartbeat, self._send_timeout) as pulse:
                     await self._pump(send, pulse)
             if not client.gone:
@@ -96,7 +96,7 @@ class EventStream:
 
 async def run_to_end(engine: Engine, run: Run, receive: Receive) -> bool:
     """Wait until the run is over. False when the client left first; the run is then cancelled."""
-    async with _WatchedClient(receive) as client:
+    async with WatchedClient(receive) as client:
         while not run.log.closed:
             await run.log.waiter()
     if client.gone:
@@ -104,14 +104,14 @@ async def run_to_end(engine: Engine, run: Run, receive: Receive) -> bool:
     return not client.gone
 
 
-class _WatchedClient:
+class WatchedClient:
     """A block that is left as soon as the client is gone, whatever it awaits; `gone` tells whether it was."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self.gone = False
 
-    async def __aenter__(self) -> _WatchedClient:
+    async def __aenter__(self) -> WatchedClient:
         self._owner = asyncio.current_task()
         self._watch = asyncio.create_task(self._until_gone())
         return self
@@ -143,7 +143,7 @@ class _Pulse:
     It looks four times in the shorter of its two periods, so that a write costs no timer of its own.
     """
 
-    def __init__(self, client: _WatchedClient, heartbeat: float, send_timeout: float) -> None:
+    def __init__(self, client: WatchedClient, heartbeat: float, send_timeout: float) -> None:
         self._client = client
         self._heartbeat = heartbeat
         self._send_timeout = send_timeout

@@ -41,12 +41,11 @@ def _ending(fold: Fold, extend: Callable[[list[Event]], object]) -> Iterator[Non
     """However the block ends, a terminal event says so."""
     try:
         yield
+        extend(fold.finish())
     except asyncio.CancelledError as cancelled:
         extend(fold.cancel(str(cancelled.args[0]) if cancelled.args else "cancelled"))
     except Exception as error:  # noqa: BLE001 - agents raise anything
         extend(end_failed(error, fold))
-    else:
-        extend(fold.finish())
 
 
 def end_failed(error: Exception, fold: Fold) -> list[Event]:

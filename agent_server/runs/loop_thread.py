@@ -93,6 +93,7 @@ def _end_loop(
         if holders:
             await asyncio.wait(holders)
         await loop.shutdown_asyncgens()
+        await loop.shutdown_default_executor()
         loop.stop()
 
     asyncio.run_coroutine_threadsafe(end(), loop)

@@ -28,7 +28,7 @@ logger = logging.getLogger("agent_server.tracing")
 MAX_RECORDS = 1000
 MAX_BYTES = 64 * 2**20
 PATIENCE = 5.0
-"""Seconds that an answer may take, and that the process has to bring away what it holds when the server ends."""
+"""Seconds that an answer may take."""
 RESTART_SECONDS = 10.0
 """Seconds between two starts of the process, should it die."""
 WARN_SECONDS = 30.0
@@ -102,8 +102,8 @@ class Exporter:
             del self._waiting[ticket]
         return Answer(ticket, error="unavailable")
 
-    async def aclose(self, patience: float = PATIENCE) -> None:
-        """Let the process bring away what is queued, for so many seconds; what is left then is dropped."""
+    async def aclose(self, patience: float) -> None:
+        """Let the process bring away what there is, for so many seconds; what is left then is dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify()

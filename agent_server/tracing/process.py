@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from agent_server.tracing.record import Answer, FeedbackRecord, Progress, Reply, TraceRecord, pack, records
@@ -55,17 +56,11 @@ def serve(pipe: BinaryIO, out: BinaryIO) -> None:
     from agent_server.tracing.writer import TraceWriter
 
     tell = _Teller(out)
-    writer = TraceWriter()
-    outbox = Outbox(writer, tell)
+    outbox = Outbox(TraceWriter(), tell)
     with ThreadPoolExecutor(4, thread_name_prefix="feedback") as pool:
         for record in records(pipe):
             if isinstance(record, TraceRecord):
-                if (written := writer.write(record)) is None:
-                    tell(Progress(exported=0, failed=1))
-                    continue
-                if record.ticket:
-                    tell(Answer(record.ticket, written.as_trace()))
-                outbox.add(written)
+                outbox.add(record)
             else:
                 pool.submit(_assess, record, outbox, tell)
         threading.Thread(target=_give_up_after, args=(LAST_WORDS,), daemon=True).start()
@@ -107,17 +102,23 @@ class Outbox:
         self._thread = threading.Thread(target=self._run, name="flush", daemon=True)
         self._thread.start()
 
-    def add(self, written: Written) -> None:
-        """Put a trace in. Waits while there are too many."""
+    def add(self, record: TraceRecord) -> None:
+        """Make a trace of a record. Waits while there are too many."""
         with self._changed:
+            self._changed.wait_for(lambda: sum(len(each.spans) for each in self._open) < MAX_SPANS)
+            written = self._writer.write(record)
+            if written is None:
+                self._tell(Progress(exported=0, failed=1))
+                return
+            if record.ticket:
+                self._tell(Answer(record.ticket, written.as_trace()))
             self._open.append(written)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: sum(len(each.spans) for each in self._open) < MAX_SPANS)
 
     def wait_for(self, trace_id: str) -> None:
         """Wait until a trace is no longer on its way."""
         with self._changed:
-            self._changed.wait_for(lambda: all(each.spans[0].trace_id != trace_id for each in self._open))
+            self._changed.wait_for(lambda: all(each.trace_id != trace_id for each in self._open))
 
     def close(self) -> None:
         """Wait until all is exported."""
@@ -135,14 +136,14 @@ class Outbox:
                 batch = list(self._open)
             if not batch:
                 return
-            failed = self._failures.count
             mlflow.flush_trace_async_logging()
-            for each in batch:
-                if each.joined:
-                    self._writer.complete(each)
-            failed = min(self._failures.count - failed, len(batch))
+            joined = [each for each in batch if each.joined]
+            for each in joined:
+                self._writer.complete(each)
+            failed = self._failures.take(len(batch))
             with self._changed:
                 del self._open[: len(batch)]
+                self._writer.forget({each.trace_id for each in joined} - {each.trace_id for each in self._open})
                 self._changed.notify_all()
             self._tell(Progress(exported=len(batch) - failed, failed=failed))
 
@@ -152,10 +153,18 @@ class _Failures(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.count = 0
+        self._count = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.count += "Failed to send trace" in record.getMessage()
+        """One warning."""
+        self._count += "Failed to send trace" in record.getMessage()
+
+    def take(self, most: int) -> int:
+        """How many there were since the last time; those that are more than `most` are told the next time."""
+        with self.lock or nullcontext():
+            taken = min(self._count, most)
+            self._count -= taken
+        return taken
 
 
 def _assess(record: FeedbackRecord, outbox: Outbox, tell: Callable[[Reply], None]) -> None:

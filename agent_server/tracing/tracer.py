@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from secrets import token_hex
 from typing import Any
@@ -16,9 +17,11 @@ import msgspec
 
 from agent_server import ids
 from agent_server.events import ArgsDelta, ReasoningDelta, RefusalDelta, TextDelta, encode
+from agent_server.graph.agent import Agent, RunnableAgent
 from agent_server.graph.drive import Invocation, Recorder
 from agent_server.graph.jsonable import to_json
 from agent_server.graph.spans import SpanFold
+from agent_server.runs.engine import Drive
 from agent_server.runs.log import EventLog
 from agent_server.tracing.exporter import Exporter
 from agent_server.tracing.record import Answer, FeedbackRecord, ToolItems, TraceRecord, mlflow_id
@@ -34,15 +37,18 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-
 class Tracer:
     """Traces the runs of one app.
 
-    A run's trace id is its run id, unless it joins a trace of its caller; so an id of either kind leads to the
-    other. `ratio` is the share of runs that are traced. `joins` is False where the tracking server takes no parts
-    of traces.
+    A run's trace id is its run id, unless it joins a trace of its caller. `ratio` is the share of runs that are
+    traced. `joins` is False where the tracking server takes no parts of traces. `flush_seconds` is how long traces
+    have to reach it in the end.
     """
 
-    def __init__(self, exporter: Exporter, *, ratio: float = 1.0, joins: bool = True) -> None:
+    def __init__(
+        self, exporter: Exporter, *, ratio: float = 1.0, joins: bool = True, flush_seconds: float = 5.0
+    ) -> None:
         self.exporter = exporter
         self._ratio = ratio
         self._joins = joins
+        self._flush_seconds = flush_seconds
         self._joined: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
     def begin(
@@ -90,9 +96,15 @@ class Tracer:
             lambda ticket: FeedbackRecord(ticket, trace_id=trace_id, span_id=span_id, **feedback)
         )
 
+    def start(self, agents: Iterable[Agent]) -> None:
+        """Start the exporter; `agents` are those whose runs will be traced."""
+        self.exporter.start()
+        if "mlflow" in sys.modules and any(isinstance(agent, RunnableAgent) for agent in agents):
+            _make_room()
+
     async def aclose(self) -> None:
         """Bring away what there is."""
-        await self.exporter.aclose()
+        await self.exporter.aclose(self._flush_seconds)
 
 
 class RunTrace:
@@ -110,7 +122,7 @@ class RunTrace:
         """MLflow's id of the trace."""
         return mlflow_id(self._record.trace_id)
 
-    def around(self, run: Callable[[Recorder], Awaitable[None]]) -> Callable[[Recorder], Awaitable[None]]:
+    def around(self, run: Drive) -> Drive:
         """The same run, watched; spans that the agent's own code makes with MLflow become part of the trace."""
 
         async def watched(recorder: Recorder) -> None:
@@ -171,6 +183,17 @@ class _Watched(Recorder):
 
     def chunks(self, model_run_id: str) -> Callable[[Any], None] | None:
         return self._recorder.chunks(model_run_id)
+
+
+def _make_room() -> None:
+    """MLflow's own tracing in this process: LangChain's spans are made here, and would else be made twice.
+
+    Spans that the agent's own code makes leave at once: MLflow's batches would come after the end of their run, and
+    forget what ended (3.17).
+    """
+    os.environ.setdefault("MLFLOW_USE_BATCH_SPAN_PROCESSOR", "false")
+    if "mlflow.langchain" in sys.modules:
+        sys.modules["mlflow.langchain"].autolog(disable=True, silent=True)
 
 
 def _first(*candidates: Any) -> str:

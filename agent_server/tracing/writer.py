@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from mlflow.tracing.fluent import start_span_no_context
 from mlflow.tracing.trace_manager import InMemoryTraceManager
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -27,6 +29,9 @@ from agent_server.tracing.replay import Replay
 RUN_STATUS = "agent_server.run_status"
 """Tag of every trace: completed, incomplete, interrupted, failed or cancelled."""
 RESPONSE_ID = "agent_server.response_id"
+"""Metadata of every trace."""
+
+_PREVIEW = 1000  # characters
 
 
 class Written(NamedTuple):
@@ -35,6 +40,11 @@ class Written(NamedTuple):
     info: TraceInfo
     spans: list[LiveSpan]
     joined: bool
+
+    @property
+    def trace_id(self) -> str:
+        """MLflow's id of it."""
+        return str(self.info.trace_id)
 
     def as_trace(self) -> dict[str, Any]:
         """The whole trace, or our part of it, in MLflow's JSON form."""
@@ -47,7 +57,8 @@ class TraceWriter:
 
     def __init__(self) -> None:
         self._ids = _Ids()
-        otel_trace.set_tracer_provider(TracerProvider(id_generator=self._ids))
+        resource = Resource({"service.name": os.environ.get("OTEL_SERVICE_NAME", "agent-server")})
+        otel_trace.set_tracer_provider(TracerProvider(id_generator=self._ids, resource=resource))
         self._traces: InMemoryTraceManager = InMemoryTraceManager.get_instance()  # type: ignore[no-untyped-call]
 
     def write(self, record: TraceRecord) -> Written | None:
@@ -66,13 +77,18 @@ class TraceWriter:
             )
         with self._traces.get_trace(root.trace_id) as live:
             if live is None:  # such as without the id of the experiment, which only a server that is away could tell
-                self._traces.pop_trace(int(record.trace_id, 16))
                 return None
             info = live.info
         replay = Replay(root)
         replay.play(record.spans)
         info.client_request_id = record.client_request_id or None
         root.end(outputs=_outputs(response), status=_status(terminal), end_time_ns=record.end)
+        if record.parent:  # of other traces MLflow does it
+            info.state = TraceState.from_otel_status(root.status.to_otel_status())
+            info.request_time = record.start // 1_000_000
+            info.execution_duration = (record.end - record.start) // 1_000_000
+            info.tags[TraceTagKey.TRACE_NAME] = record.agent
+            info.request_preview = bytes(record.inputs).decode()[:_PREVIEW]
         return Written(info, [root, *replay.made], joined=bool(record.parent))
 
     @contextmanager
@@ -84,31 +100,32 @@ class TraceWriter:
         trace_id = mlflow_id(record.trace_id)
         nowhere: Any = None  # as MLflow itself marks a part of a trace
         info = TraceInfo(trace_id=trace_id, trace_location=nowhere, request_time=0, state=TraceState.IN_PROGRESS)
-        self._traces.register_trace(int(record.trace_id, 16), info, is_remote_trace=True)
+        with self._traces.get_trace(trace_id) as live:  # another part of the same trace may be on its way
+            if live is None:
+                self._traces.register_trace(int(record.trace_id, 16), info, is_remote_trace=True)
         token = otel_context.attach(TraceContextTextMapPropagator().extract({"traceparent": record.parent}))
         try:
             yield
         finally:
             otel_context.detach(token)
 
+    def forget(self, trace_ids: Iterable[str]) -> None:
+        """Callers' traces of which all parts are exported."""
+        for trace_id in trace_ids:
+            self._traces.pop_trace(int(trace_id.removeprefix("tr-"), 16))
+
     def complete(self, written: Written) -> None:
-        """Of a caller's trace whose spans are exported: forget it, and end it if its caller has not done so yet.
+        """End a caller's trace of which a part is exported, if its caller has not done so yet.
 
         A caller that ends it later overrides what is told here.
         """
-        root, info = written.spans[0], written.info
-        self._traces.pop_trace(int(root.trace_id.removeprefix("tr-"), 16))
-        client = TracingClient()
+        info, client = written.info, TracingClient()
         try:
-            stored = client.get_trace_info(root.trace_id)
+            stored = client.store.get_trace_info(written.trace_id)  # the client's own would be the one in memory
             if stored.state == TraceState.IN_PROGRESS:
-                stored.state = TraceState.from_otel_status(root.status.to_otel_status())
-                stored.request_time = root.start_time_ns // 1_000_000
-                stored.execution_duration = ((root.end_time_ns or 0) - root.start_time_ns) // 1_000_000
-                stored.client_request_id = info.client_request_id
-                stored.trace_metadata.update(info.trace_metadata)
-                stored.tags.update(info.tags | {TraceTagKey.TRACE_NAME: root.name})
-                client.start_trace(stored)
+                info.trace_location = stored.trace_location
+                info.trace_metadata = {**stored.trace_metadata, **info.trace_metadata}
+                client.start_trace(info)
         except MlflowException:
             return  # the tracking server is away, and the caller's trace its caller's
 

@@ -25,7 +25,7 @@ call_ids = st.sampled_from(["call_a", "call_b", "call_c"])
 tool_names = st.sampled_from(["search", "send", CLIENT_TOOL])
 texts = st.sampled_from(["", "a", "bc", "\u2028", "\ud83d", "😀"])
 arguments_read = st.just({"a": 1})
-arguments = st.sampled_from(["", "{", "}", "{}", '{"a": 1}', '"a"', "no json"])
+arguments = st.sampled_from(["", "{", "}", "{}", '{"a": 1}', '"a"', "\ud83d", "no json"])
 citations: st.SearchStrategy[Any] = st.sampled_from(
     [
         {"type": "citation", "url": "https://a.example", "title": "A", "start_index": 0, "end_index": 1},

@@ -74,7 +74,7 @@ class Process:
 async def running(
     folder: Path, *args: str, module: str = "agent_server", env: dict[str, str] | None = None
 ) -> AsyncIterator[Process]:
-    own = {key: value for key, value in os.environ.items() if not key.startswith("AGENT_SERVER_")}
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("AGENT_SERVER_", "MLFLOW_"))}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", module, *args),
@@ -440,7 +440,8 @@ def test_options_offer_what_the_settings_accept() -> None:
     assert set(cli.LEVELS) == set(get_args(LogLevel))
     assert {f"tool_items_{mount}" for mount in cli.MOUNTS} < Settings.model_fields.keys()
     for name in ("host", "port", "workers", "store", "log_level"):
-        assert options[name].help.endswith(f"[default: {Settings.model_fields[name].default}]")
+        default = Settings.model_fields[name].get_default(call_default_factory=True)
+        assert options[name].help.endswith(f"[default: {default}]")
 
 
 def test_help_and_version_import_nothing_heavy() -> None:

@@ -80,7 +80,8 @@ def test_a_model_that_cannot_stream_is_told_whole() -> None:
 
 def test_a_language_model_without_messages_is_told_as_text() -> None:
     started = event("on_llm_start", "llm", {})
-    streamed = [event("on_llm_stream", "llm", {"chunk": GenerationChunk(text=said)}) for said in ("a", "", "b")]
+    pieces: list[Any] = [GenerationChunk(text="a"), "", "b"]
+    streamed = [event("on_llm_stream", "llm", {"chunk": piece}) for piece in pieces]
     ended = event("on_llm_end", "llm", {"output": {"generations": [[{"text": "ab"}]]}})
     assert texts(converted([started, *streamed, ended])) == ["ab"]
     assert texts(converted([started, ended])) == ["ab"]

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import orjson
 import pytest
 from langchain.agents import create_agent
-from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManagerForRetrieverRun
+from langchain_core.callbacks import (
+    AsyncCallbackManager,
+    AsyncCallbackManagerForLLMRun,
+    BaseCallbackHandler,
+    CallbackManagerForRetrieverRun,
+)
 from langchain_core.documents import Document
+from langchain_core.language_models.fake import FakeListLLM
+from langchain_core.language_models.llms import LLM
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import GenerationChunk
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.schema import StreamEvent
@@ -49,6 +57,12 @@ READ = {
 }
 """What the converter reads of the data of each callback's event. The root's own chunks are compared apart."""
 
+_LLM_TEXTS: dict[str, Callable[[Any], str]] = {
+    "on_llm_stream": lambda data: getattr(data["chunk"], "text", data["chunk"]),
+    "on_llm_end": lambda data: data["output"]["generations"][0][0]["text"],
+}
+"""Of language models without messages it reads the texts alone, whatever they are wrapped in."""
+
 ASKED = {"input": QUESTION}
 RECORD = frozenset({"custom"})
 
@@ -73,6 +87,8 @@ class Recording(Recorder):
                 self.root_chunks.append(_rendered({**told, "chunk": _as_read(data["chunk"])}))
         elif name in READ:
             read = data if name == "on_custom_event" else {key: data.get(key) for key in READ[name]}
+            if name in _LLM_TEXTS:
+                read = {"text": _LLM_TEXTS[name](data)}
             of_chain = name.startswith("on_chain") and event["parent_ids"] and not step_of(event)
             self.callbacks.append(_rendered({"event": name, **told, "data": None if of_chain else read}))
             if name in ("on_tool_start", "on_tool_end") and "tool_call_id" in data:
@@ -142,7 +158,35 @@ def _searching_agent() -> Runnable[Any, Any]:
     return create_agent(ScriptedChatModel(turns=turns), tools=[search])
 
 
-TARGETS: dict[str, Any] = {**SCENARIOS, "retriever_in_tool": _searching_agent}
+class Spelling(LLM):
+    """A language model without messages that streams."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "spelling"
+
+    def _call(self, prompt: str, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any) -> str:
+        return "abc"
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        for letter in "abc":
+            if run_manager is not None:
+                await run_manager.on_llm_new_token(letter)
+            yield GenerationChunk(text=letter)
+
+
+TARGETS: dict[str, Any] = {
+    **SCENARIOS,
+    "retriever_in_tool": _searching_agent,
+    "language_model": lambda: FakeListLLM(responses=["Whole."]),
+    "streaming_language_model": Spelling(),
+}
 
 
 @pytest.mark.parametrize("name", TARGETS)
