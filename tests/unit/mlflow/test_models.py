@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 SOURCES = {
     "lonely_agent.py": "import json\n",
-    "weather_agent.py": "import yaml\nfrom orjson import loads\nimport os.path, helper_module\nimport helper_package.deep\n",
+    "weather_agent.py": "import yaml, os.path\nfrom orjson import loads\nimport helper_module, helper_package.deep\n",
     "helper_module.py": "def late():\n    import httpx\n    import not_there_at_all\n",
     "helper_package/__init__.py": "",
     "helper_package/deep.py": "from . import other\nimport click\n",
