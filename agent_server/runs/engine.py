@@ -87,7 +87,7 @@ class Engine:
         task = asyncio.create_task(execute(driven, fold, log), name=f"run {invocation.run_id}")
         run = Run(invocation.run_id, log, fold, task, watcher)
         self._active[run.id] = run
-        task.add_done_callback(lambda _: self._ended(run))
+        task.add_done_callback(lambda task: self._ended(run, _reason(task)))
         return run
 
     async def cancel(self, run: Run, reason: str = "cancelled") -> None:
@@ -100,10 +100,19 @@ class Engine:
         """Cancel every run: the server is going down."""
         await asyncio.gather(*(self.cancel(run, "shutdown") for run in list(self._active.values())))
 
-    def _ended(self, run: Run, reason: str = "cancelled") -> None:
+    def _ended(self, run: Run, reason: str) -> None:
         """Every run's log ends, even when its task was cancelled before it began or would not stop."""
         ended = self._active.pop(run.id, None) is not None
         if not run.log.closed:
             run.log.extend(run.fold.cancel(reason))
         if ended and run.watcher is not None:
             run.watcher.ended(run.log)
+
+
+def _reason(task: asyncio.Task[None]) -> str:
+    """Why a task was cancelled that never began, and so could not tell itself."""
+    try:
+        task.exception()
+    except asyncio.CancelledError as cancelled:
+        return str(cancelled.args[0]) if cancelled.args else "cancelled"
+    return "cancelled"

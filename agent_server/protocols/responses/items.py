@@ -25,8 +25,11 @@ from agent_server.graph.inputs import (
     pair_calls,
 )
 from agent_server.http.body import MAX_CONTAINERS, parse_json
-from agent_server.protocols.responses.fields import Fields, invalid, missing, not_among, wrong_type
+from agent_server.protocols.responses.fields import Fields, invalid, missing, not_among, too_long, wrong_type
 from agent_server.protocols.responses.parts import checked_base64, read_parts
+
+MAX_ITEMS = 10_000
+"""Items of one request. Each becomes a message of the graph's state, whose cost grows with their number."""
 
 _ROLES: tuple[Role | Literal["assistant"], ...] = ("assistant", "system", "developer", "user")
 _NOT_COMPLETE = frozenset({"in_progress", "calling", "incomplete"})
@@ -44,6 +47,8 @@ def read_input(body: Fields) -> tuple[Turn, ...]:
     if isinstance(value, str):
         turns: tuple[Turn, ...] = (Message("user", (Text(value),)),) if value else ()
     elif isinstance(value, list):
+        if len(value) > MAX_ITEMS:
+            raise too_long("input", f"at most {MAX_ITEMS} items", len(value), "array")
         items = body.children("input")
         _check_size(items)
         turns = tuple(turn for item in items for turn in _read_item(item))

@@ -18,8 +18,6 @@ from agent_server.protocols.responses.fields import Fields, not_among, too_long,
 from agent_server.protocols.responses.items import read_input
 from agent_server.protocols.responses.options import check_tools, read_options
 
-__all__ = ["ResponsesRequest", "check_served", "check_tools", "default_echo", "parse_request"]
-
 _NOT_KEPT = "which this server does not keep yet"
 _UNSERVED = {
     "previous_response_id": f"needs stored responses, {_NOT_KEPT}; send the whole conversation in 'input'",
@@ -68,7 +66,7 @@ def parse_request(body: Mapping[str, Any]) -> ResponsesRequest:
     Raises `RequestError` naming the parameter, and `UnsupportedError` for what this server cannot do.
     """
     fields = Fields(body)
-    _check_served(fields)
+    _check_kept(fields)
     _check_hints(fields)
     options, metadata = read_options(fields), _read_metadata(fields)
     context = fields.child("context") or Fields({})
@@ -116,7 +114,7 @@ def default_echo() -> dict[str, Any]:
     return _echo(Fields({}), ModelOptions(), {})
 
 
-def _check_served(body: Fields) -> None:
+def _check_kept(body: Fields) -> None:
     for key, lacking in _UNSERVED.items():
         if body.get(key) is not None:
             raise UnsupportedError(f"'{key}' {lacking}.", param=key)

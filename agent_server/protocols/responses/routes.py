@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from agent_server import framing, ids
 from agent_server.context import RequestContext
-from agent_server.errors import AgentError, NotFoundError, RequestError, UnsupportedError
+from agent_server.errors import AgentError, NotFoundError, RequestError
 from agent_server.events import RunFailed
 from agent_server.graph.agent import Agent, RunnableAgent
 from agent_server.graph.drive import Invocation
@@ -30,7 +30,7 @@ from agent_server.http.errors import error_response
 from agent_server.http.identity import Network, identity_of
 from agent_server.http.stream import EventStream, run_to_end
 from agent_server.protocols.responses.encoder import TOOL_ITEMS, ResponsesEncoder, ToolItems
-from agent_server.protocols.responses.request import ResponsesRequest, check_tools, parse_request
+from agent_server.protocols.responses.request import ResponsesRequest, check_served, parse_request
 from agent_server.runs.engine import Engine, Run, Watcher
 from agent_server.runs.log import EventLog
 from agent_server.settings import Settings
@@ -122,7 +122,7 @@ class ResponsesApi:
         asked = parse_request(body)
         tool_items = _tool_items(request, dialect)
         agent = _choose(await self._agents.opened(), asked.model, dialect, self._settings.default_agent)
-        _check_served(asked, agent)
+        check_served(asked, agent)
         context = self._context(request, asked)
         if isinstance(agent, RunnableAgent):
             agent.context_for(context)  # refuses what the agent's context schema lacks
@@ -211,21 +211,3 @@ def _choose(agents: Mapping[str, Agent], model: str | None, dialect: Dialect, de
             code="model_not_found",
         )
     return agents[default] if default is not None else next(iter(agents.values()))
-
-
-def _check_served(asked: ResponsesRequest, agent: Agent) -> None:
-    """What only an agent with the `RequestOptions` middleware can honour is refused by the others."""
-    options = asked.options
-    check_tools(options, agent.tool_names)
-    if agent.takes_options:
-        return
-    needs = {
-        "tools": bool(options.tools),
-        "tool_choice": options.tool_choice not in (None, "auto"),
-        "text.format": options.response_format is not None,
-        "max_tool_calls": options.max_tool_calls is not None,
-    }
-    for param, needed in needs.items():
-        if needed:
-            message = f"The agent {agent.name!r} does not take {param}; it lacks the RequestOptions middleware."
-            raise UnsupportedError(message, param=param)

@@ -9,7 +9,8 @@ from openai.types.responses import Response
 from agent_server.context import ModelOptions
 from agent_server.errors import RequestError
 from agent_server.graph.inputs import Message, Text
-from agent_server.protocols.responses.request import check_tools, default_echo, parse_request
+from agent_server.protocols.responses.options import check_tools
+from agent_server.protocols.responses.request import default_echo, parse_request
 
 SCHEMA = {"type": "object", "properties": {"zone": {"type": "string"}}}
 TOOL = {"type": "function", "name": "get_time", "parameters": SCHEMA, "strict": True, "description": "The time."}

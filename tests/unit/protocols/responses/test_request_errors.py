@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agent_server.errors import RequestError, UnsupportedError
+from agent_server.protocols.responses.items import MAX_ITEMS
 from agent_server.protocols.responses.request import parse_request
 
 USER = {"role": "user", "content": "Hi"}
@@ -67,6 +68,7 @@ CASES: list[Case] = [
     ({"input": ""}, "input", "empty_array"),
     ({"input": []}, "input", "empty_array"),
     ({"input": [{"type": "mcp_list_tools"}]}, "input", "empty_array"),
+    ({"input": [USER] * (MAX_ITEMS + 1)}, "input", "array_above_max_length"),
     ({"input": ["Hi"]}, "input[0]", TYPE),
     ({"input": [USER, None]}, IN, TYPE),
     # items
