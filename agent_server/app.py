@@ -86,10 +86,10 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(opened.aclose)
-            served = await opened.opened()
+            await opened.opened()
             if tracer is not None:
                 stack.push_async_callback(tracer.aclose)
-                tracer.start(served.values())
+                tracer.start()
             if chat is not None:
                 stack.push_async_callback(chat.aclose)
             stack.push_async_callback(engine.aclose)

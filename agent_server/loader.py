@@ -123,13 +123,31 @@ def _loaded(target: Target, folder: Path) -> tuple[str, Any]:
             from agent_server.mlflow_served import load_model  # an extra, and seconds to import
 
         return target.name or _model_name(target), load_model(target.place)
+    if not target.attribute and (functions := _decorated(target, folder)) is not None:
+        return target.name or _stem(target), functions
     found = locate(target, folder)
     return found.name, found.value
 
 
+def _decorated(target: Target, folder: Path) -> Any:
+    """The functions that a module has decorated for MLflow's AgentServer, if any."""
+    before = sys.modules.get("agent_server.mlflow_functions")
+    known = before.registered() if before is not None else (None, None)
+    module = _imported(target, folder)
+    if "mlflow.genai.agent_server" not in sys.modules:
+        return None
+    from agent_server.mlflow_functions import decorated  # an extra, which the module has imported itself
+
+    return decorated(module, known)
+
+
+def _imported(target: Target, folder: Path) -> ModuleType:
+    return _from_file(target, folder) if target.is_file else _from_module(target, folder)
+
+
 def locate(target: Target, folder: Path) -> Located:
     """Import what a target names in a file or module. Raises `TargetError`."""
-    module = _from_file(target, folder) if target.is_file else _from_module(target, folder)
+    module = _imported(target, folder)
     attribute = target.attribute or _obvious(target, module)
     value: Any = module
     for part in attribute.split("."):
@@ -225,8 +243,13 @@ def _imported_apart(path: Path) -> ModuleType:
 
 
 def _on_path(folder: Path) -> None:
+    """Have a folder's modules found. A package `agent_server` there, as in Databricks' templates, joins this one."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+    ours = sys.modules["agent_server"]
+    namesake = folder.resolve() / ours.__name__
+    if (namesake / "__init__.py").is_file() and str(namesake) not in ours.__path__:
+        ours.__path__.append(str(namesake))
 
 
 # Attributes

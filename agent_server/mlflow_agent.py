@@ -216,6 +216,12 @@ def _context(asked: ResponsesRequest) -> RequestContext:
     )
 
 
+def _session(asked: ResponsesRequest) -> str | None:
+    """The conversation of a trace, from where clients put it: the server's traces have it from there, too."""
+    named = (asked.conversation_id, asked.custom_inputs.get("session_id"), asked.custom_inputs.get("thread_id"))
+    return next((each for each in named if each and isinstance(each, str)), None)
+
+
 def _as_response(response: Data) -> ResponsesAgentResponse:
     """MLflow's response object. It knows fewer reasons to be incomplete than there are, and warns of the others."""
     details = response["incomplete_details"]
@@ -233,7 +239,7 @@ def _span(name: str, inputs: Data, asked: ResponsesRequest) -> Iterator[tuple[Co
     """
     context, scope = copy_context(), ExitStack()
     context.run(var_child_runnable_config.set, None)
-    whose = mlflow.tracing.context(session_id=asked.conversation_id, user=asked.user_id)
+    whose = mlflow.tracing.context(session_id=_session(asked), user=asked.user_id)
     context.run(scope.enter_context, whose)
     span = context.run(scope.enter_context, mlflow.start_span(name, span_type=SpanType.AGENT))
     try:

@@ -28,6 +28,7 @@ from agent_server.errors import TargetError
 from agent_server.loader import Located, Target, locate
 from agent_server.mlflow_agent import unasked
 
+OURS = Path(__file__).parent
 TASK = "agent/v1/responses"
 INPUT_EXAMPLE: dict[str, Any] = {"input": [{"role": "user", "content": "Hello!"}]}
 
@@ -95,9 +96,12 @@ def _file(found: Located) -> Path:
     if name is None:
         raise TargetError(f"The agent {found.name!r} cannot be logged: its module is no file.")
     file = Path(name)
+    package, _, last = found.module.__name__.rpartition(".")
     stem = file.parent.name if file.stem == "__init__" else file.stem
-    if found.module.__name__.rpartition(".")[2] != stem:
+    if last != stem:
         raise TargetError(f"The agent {found.name!r} cannot be logged: another module is named {stem!r} already.")
+    if package.partition(".")[0] == OURS.name and not file.is_relative_to(OURS):
+        raise TargetError(f"The agent {found.name!r} cannot be logged: its package must not be named {OURS.name!r}.")
     return file
 
 

@@ -74,11 +74,8 @@ class ServedModel(SelfOpening):
         yield ModelAgent(name, description, frozenset(), takes_options=True, model=self._model)
 
 
-@dataclass(frozen=True)
-class ModelAgent(ForeignAgent):
-    """A `ResponsesAgent` as an agent. What MLflow's request has a field for reaches the model; it may heed it."""
-
-    model: ResponsesAgent
+class ResponsesSpeaker(ForeignAgent):
+    """Who takes MLflow's request and answers in Responses events. What the request has a field for may be heeded."""
 
     def context_for(self, request: RequestContext) -> None:
         """Nothing. Raises `UnsupportedError` for what MLflow's request has no field for."""
@@ -92,10 +89,17 @@ class ModelAgent(ForeignAgent):
         """A decoder of its stream."""
         return ResponsesDecoder(run_id)
 
+
+@dataclass(frozen=True)
+class ModelAgent(ResponsesSpeaker):
+    """A `ResponsesAgent` as an agent."""
+
+    model: ResponsesAgent
+
     async def drive(self, invocation: Invocation, recorder: Recorder) -> None:
         """Ask the model, and record what it answers."""
-        request = _request(invocation)
-        async with aclosing(_from_thread(lambda: _events(self.model, request))) as events:
+        request = request_for(invocation)
+        async with aclosing(from_thread(lambda: _events(self.model, request))) as events:
             async for event in events:
                 recorder.feed(event)
 
@@ -103,22 +107,24 @@ class ModelAgent(ForeignAgent):
 def _events(model: ResponsesAgent, request: ResponsesAgentRequest) -> Generator[Any]:
     """The model's stream events as dictionaries; one that cannot stream gives its answer as the only event."""
     if type(model).predict_stream is ResponsesAgent.predict_stream:
-        yield {"type": "response.completed", "response": _plain(model.predict(request))}
+        yield {"type": "response.completed", "response": plain(model.predict(request))}
         return
     events = model.predict_stream(request)
     try:
         for event in events:
-            yield _plain(event)
+            yield plain(event)
     finally:
         if close := getattr(events, "close", None):
             close()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A pydantic model as a dictionary; anything else as it is."""
     return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
 
 
-def _request(invocation: Invocation) -> ResponsesAgentRequest:
+def request_for(invocation: Invocation) -> ResponsesAgentRequest:
+    """An invocation as MLflow's request."""
     context, options = invocation.context, invocation.context.options
     instructions = [system_turn(options.instructions)] if options.instructions else []
     claims = {"conversation_id": context.conversation_id, "user_id": context.user_id}
@@ -148,7 +154,7 @@ def _wishes(options: ModelOptions) -> dict[str, Any]:
     }
 
 
-async def _from_thread(make: Callable[[], Generator[T]]) -> AsyncGenerator[T]:
+async def from_thread(make: Callable[[], Generator[T]]) -> AsyncGenerator[T]:
     """The items of a synchronous iterator, which runs in a worker thread and at most `_AHEAD` items ahead.
 
     When this is closed early, the iterator is closed as soon as its next item is there.

@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, Literal, Protocol, cast
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol, Self, cast
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import GenerationChunk
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.runnables.schema import StreamEvent
 from langchain_core.tracers._streaming import _StreamingCallbackHandler
 
@@ -125,15 +127,14 @@ class Scheduler(Protocol):
         ...
 
 
-class Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
-    """Turns callbacks into stream events. Its mixin makes chat models stream even when they are invoked.
+class Listener(BaseCallbackHandler):
+    """Turns callbacks into stream events.
 
     Callbacks on `thread` reach the sink at once, all others by way of `scheduler`. `value` is the input that the
     driven Runnable gets. Once `stopped`, callbacks on other threads raise, which ends the code that makes them.
     """
 
     run_inline = True
-    raise_error = True
     ignore_retry = True
 
     def __init__(self, sink: Sink, scheduler: Scheduler, value: Any, *, thread: int | None) -> None:
@@ -149,17 +150,11 @@ class Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
         self._last_chunk: Any = None
         self.stopped = False
 
-    def __copy__(self) -> Tap:
+    def __copy__(self) -> Self:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tap:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
-
-    def tap_output_aiter(self, run_id: UUID, output: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        return output
-
-    def tap_output_iter(self, run_id: UUID, output: Iterator[Any]) -> Iterator[Any]:
-        return output
 
     def _send(self, base: dict[str, Any], name: str, data: Any) -> None:
         self._call(self._sink.feed, cast("StreamEvent", {**base, "event": name, "data": data}))
@@ -335,6 +330,32 @@ class Tap(BaseCallbackHandler, _StreamingCallbackHandler[Any]):
             "parent_ids": self._ancestors(run_id),
         }
         self._send(base, "on_custom_event", data)
+
+
+class Tap(Listener, _StreamingCallbackHandler[Any]):
+    """The listener that a run is driven with. Its mixin makes chat models stream even when they are invoked."""
+
+    raise_error = True
+
+    def tap_output_aiter(self, run_id: UUID, output: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        return output
+
+    def tap_output_iter(self, run_id: UUID, output: Iterator[Any]) -> Iterator[Any]:
+        return output
+
+
+@contextmanager
+def overhearing(sink: Sink) -> Iterator[None]:
+    """Inside, the sink gets the stream events of whatever runs of LangChain's the code begins, on the event loop.
+
+    For code that is not driven here: nothing about its runs is changed.
+    """
+    listener = Listener(sink, asyncio.get_running_loop(), None, thread=threading.get_ident())
+    token = var_child_runnable_config.set({"callbacks": [listener]})
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
 
 
 def _name(name: str | None, serialized: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class LocalChatModel(BaseChatModel):
         self, tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool], **kwargs: Any
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """The model with tools to choose from. Forced choices ("required", a name) are kept to."""
-        return self.bind(tools=[_described(tool) for tool in tools], **kwargs)
+        return self.bind(tools=[_bound(tool) for tool in tools], **kwargs)
 
     def _generate(
         self,
@@ -112,7 +112,7 @@ class LocalChatModel(BaseChatModel):
             **({"stop": stop} if stop else {}),
             **wishes,
         }
-        tools = [t for t in kwargs.get("tools") or () if isinstance(t, prompts.Tool)]
+        tools = [_tool(bound) for bound in kwargs.get("tools") or ()]
         question = _question(messages)
         outputs = _outputs(messages)
         counted = _Counter()
@@ -183,15 +183,20 @@ def _forced(tools: Sequence[prompts.Tool], choice: Any) -> prompts.Tool | None:
     return next((tool for tool in tools if tool.name == name), None)
 
 
-def _described(tool: Any) -> prompts.Tool:
-    function = convert_to_openai_tool(tool)["function"]
-    told = (getattr(tool, "metadata", None) or {}) if isinstance(tool, BaseTool) else {}
+def _bound(tool: Any) -> dict[str, Any]:
+    """A tool as OpenAI's API has it, with what its metadata tells of its use."""
+    told = (tool.metadata or {}) if isinstance(tool, BaseTool) else {}
+    return {**convert_to_openai_tool(tool), **{key: told[key] for key in ("topic", "examples") if key in told}}
+
+
+def _tool(bound: Mapping[str, Any]) -> prompts.Tool:
+    function = bound["function"]
     return prompts.Tool(
         name=function["name"],
         description=str(function.get("description") or function["name"]).strip().rstrip("."),
         schema=function.get("parameters") or {"type": "object", "properties": {}},
-        topic=str(told.get("topic", "")),
-        examples=tuple(told.get("examples", ())),
+        topic=str(bound.get("topic", "")),
+        examples=tuple(bound.get("examples", ())),
     )
 
 

@@ -33,9 +33,17 @@ class Piece(NamedTuple):
     output_tokens: int = 0
 
 
-@functools.cache
+_loading = threading.Lock()
+
+
 def load(path: Path) -> Llama:
     """The model of a file, loaded once in a process. Raises `TargetError` without the extra `local`."""
+    with _loading:
+        return _loaded(path)
+
+
+@functools.cache
+def _loaded(path: Path) -> Llama:
     try:
         import xllamacpp
     except ImportError as error:

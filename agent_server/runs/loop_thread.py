@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -37,19 +37,34 @@ class LoopThread:
 
     def iterate(self, items: AsyncGenerator[T]) -> Generator[T]:
         """The items one by one, each asked for when the one before it has been taken."""
+        asked: set[asyncio.Task[Any]] = set()  # what still runs when its caller was interrupted
         try:
-            while (item := self.run(_next(items))) is not None:
+            while (item := self.run(_next(items, asked))) is not None:
                 yield item
         finally:
-            self.run(items.aclose())
+            self.run(_close(items, asked))
 
     def enter(self, context: AbstractAsyncContextManager[T]) -> T:
         """Enter a context, to be left when this closes, by the same task that entered it."""
         return self.run(_enter(context, self._closing, self._holders))
 
 
-async def _next(items: AsyncGenerator[T]) -> T | None:
-    return await anext(items, None)
+async def _next(items: AsyncGenerator[T], asked: set[asyncio.Task[Any]]) -> T | None:
+    task = cast("asyncio.Task[Any]", asyncio.current_task())
+    asked.add(task)
+    try:
+        return await anext(items, None)
+    finally:
+        asked.discard(task)
+
+
+async def _close(items: AsyncGenerator[T], asked: set[asyncio.Task[Any]]) -> None:
+    if asked:
+        for task in asked:
+            if not task.cancelling():
+                task.cancel()
+        await asyncio.wait(asked)
+    await items.aclose()
 
 
 async def _enter(

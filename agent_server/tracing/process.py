@@ -7,23 +7,27 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from agent_server.tracing.record import Answer, FeedbackRecord, Progress, Reply, TraceRecord, pack, records
+from agent_server.tracing.record import Answer, FeedbackRecord, Progress, Record, Reply, TraceRecord, pack, records
 
 if TYPE_CHECKING:
     from agent_server.tracing.writer import TraceWriter, Written
 
 NICENESS = 15
-"""Serving goes before tracing, where both want the same core."""
+"""Serving goes before tracing, where both want the same core. Starting does not: what waits for it is the queue."""
 
 MAX_SPANS = 1500
 """Spans that wait for their export; MLflow holds 2,048 and drops what is beyond."""
 
-LAST_WORDS = 30
+MAX_FEEDBACK = 100
+"""Pieces of feedback that wait for the tracking server; those beyond are refused."""
+
+LAST_WORDS = 300
 """Seconds for what is left when the server is gone."""
 
 DEFAULTS = {
@@ -31,15 +35,17 @@ DEFAULTS = {
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS": "1000",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_MODEL_CATALOG_URI": "",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-"""MLflow's settings where the operator has none: large batches, and no long wait for a server that is away."""
+"""MLflow's settings where the operator has none: large batches, no long wait for a server that is away, and no
+connections to others."""
 
 
 def main() -> None:
     """Entry point of the process."""
     for each in (signal.SIGINT, signal.SIGTERM):  # whoever ends the server ends its pipe, too
         signal.signal(each, signal.SIG_IGN)
-    os.nice(NICENESS)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what MLflow prints does not belong into the pipe
     sys.argv[:] = ["agent-server"]  # the source that MLflow names in each trace
@@ -55,14 +61,15 @@ def serve(pipe: BinaryIO, out: BinaryIO) -> None:
     """Handle all records; what is left at the end of the pipe has `LAST_WORDS` seconds."""
     from agent_server.tracing.writer import TraceWriter
 
+    os.nice(NICENESS)
     tell = _Teller(out)
     outbox = Outbox(TraceWriter(), tell)
-    with ThreadPoolExecutor(4, thread_name_prefix="feedback") as pool:
+    with Desk(outbox, _assessed, tell) as desk:
         for record in records(pipe):
             if isinstance(record, TraceRecord):
                 outbox.add(record)
             else:
-                pool.submit(_assess, record, outbox, tell)
+                desk.add(record)
         threading.Thread(target=_give_up_after, args=(LAST_WORDS,), daemon=True).start()
     outbox.close()
 
@@ -107,11 +114,11 @@ class Outbox:
         with self._changed:
             self._changed.wait_for(lambda: sum(len(each.spans) for each in self._open) < MAX_SPANS)
             written = self._writer.write(record)
+            if record.ticket:
+                self._tell(_unavailable(record) if written is None else Answer(record.ticket, written.as_trace()))
             if written is None:
                 self._tell(Progress(exported=0, failed=1))
                 return
-            if record.ticket:
-                self._tell(Answer(record.ticket, written.as_trace()))
             self._open.append(written)
             self._changed.notify_all()
 
@@ -141,11 +148,11 @@ class Outbox:
             for each in joined:
                 self._writer.complete(each)
             failed = self._failures.take(len(batch))
+            self._tell(Progress(exported=len(batch) - failed, failed=failed))
             with self._changed:
                 del self._open[: len(batch)]
                 self._writer.forget({each.trace_id for each in joined} - {each.trace_id for each in self._open})
                 self._changed.notify_all()
-            self._tell(Progress(exported=len(batch) - failed, failed=failed))
 
 
 class _Failures(logging.Handler):
@@ -167,13 +174,52 @@ class _Failures(logging.Handler):
         return taken
 
 
-def _assess(record: FeedbackRecord, outbox: Outbox, tell: Callable[[Reply], None]) -> None:
-    """Log the feedback, after the trace that it is about."""
+class Traces(Protocol):
+    """What feedback is about."""
+
+    def wait_for(self, trace_id: str) -> None:
+        """Wait until a trace is no longer on its way."""
+        ...
+
+
+class Desk:
+    """Feedback on its way to the tracking server. As a context it ends once all of it is there."""
+
+    def __init__(self, outbox: Traces, log: Callable[[FeedbackRecord], Answer], tell: Callable[[Reply], None]) -> None:
+        self._outbox = outbox
+        self._log = log
+        self._tell = tell
+        self._room = threading.Semaphore(MAX_FEEDBACK)
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="feedback")
+
+    def __enter__(self) -> Desk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def add(self, record: FeedbackRecord) -> None:
+        """Log the feedback, after the trace that it is about. Does not wait."""
+        if self._room.acquire(blocking=False):
+            self._pool.submit(self._handle, record).add_done_callback(lambda _: self._room.release())
+        else:
+            self._tell(_unavailable(record))
+
+    def _handle(self, record: FeedbackRecord) -> None:
+        self._outbox.wait_for(record.trace_id)
+        if time.time_ns() < record.until:  # else nobody waits any more, and is likely to have asked again
+            self._tell(self._log(record))
+
+
+def _unavailable(record: Record) -> Answer:
+    return Answer(record.ticket, error="unavailable")
+
+
+def _assessed(record: FeedbackRecord) -> Answer:
     import mlflow
     from mlflow.entities import AssessmentSource, AssessmentSourceType
     from mlflow.exceptions import MlflowException
 
-    outbox.wait_for(record.trace_id)
     try:
         assessment: Any = mlflow.log_feedback(
             trace_id=record.trace_id,
@@ -186,6 +232,5 @@ def _assess(record: FeedbackRecord, outbox: Outbox, tell: Callable[[Reply], None
     except MlflowException as error:
         meanings = {"RESOURCE_DOES_NOT_EXIST": "not_found", "INVALID_PARAMETER_VALUE": "invalid"}
         logging.getLogger("agent_server.tracing").warning("Feedback was not logged: %s", error.message)
-        tell(Answer(record.ticket, error=meanings.get(error.error_code, "unavailable")))
-    else:
-        tell(Answer(record.ticket, assessment.to_dictionary()))
+        return Answer(record.ticket, error=meanings.get(error.error_code, "unavailable"))
+    return Answer(record.ticket, assessment.to_dictionary())

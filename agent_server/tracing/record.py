@@ -43,10 +43,11 @@ class TraceRecord(msgspec.Struct, tag="trace", omit_defaults=True):
 class FeedbackRecord(msgspec.Struct, tag="feedback", omit_defaults=True):
     """An assessment of a trace by a person; `span_id` is set where the run is only a part of the trace.
 
-    It is answered with the assessment that MLflow made of it.
+    It is answered with the assessment that MLflow made of it, if that is possible until then.
     """
 
     ticket: int
+    until: int
     trace_id: str
     name: str
     value: Any

@@ -12,7 +12,7 @@ import msgspec
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage, messages_from_dict
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
-from mlflow.entities import LiveSpan, SpanEvent, SpanStatus, SpanStatusCode
+from mlflow.entities import LiveSpan, SpanEvent, SpanStatus, SpanStatusCode, SpanType
 from mlflow.langchain.langchain_tracer import MlflowLangchainTracer
 from mlflow.tracing.fluent import start_span_no_context
 from mlflow.tracing.utils.token import SpanWithToken
@@ -20,6 +20,8 @@ from mlflow.tracing.utils.token import SpanWithToken
 from agent_server.graph.spans import Span, SpanError
 
 _OK = SpanStatus(SpanStatusCode.OK)
+_TYPES = {"chat_model": SpanType.CHAT_MODEL, "llm": SpanType.LLM, "retriever": SpanType.RETRIEVER}
+"""Of spans whose inputs have a form that MLflow reads."""
 
 
 class Replay(MlflowLangchainTracer):
@@ -32,21 +34,25 @@ class Replay(MlflowLangchainTracer):
         self._now = 0
 
     def play(self, spans: list[Span]) -> None:
-        """Make the spans; each comes after the one around it. One that MLflow cannot read it leaves out, or empty."""
+        """Make the spans; each comes after the one around it. Of a value that MLflow cannot read it has the text."""
         for span in spans:
-            self._now = span.start
-            self._begin(span, _value(span.input))
+            self._now, inputs = span.start, _value(span.input)
+            self._begin(span, inputs)
+            if span.id not in self._run_span_mapping:
+                self._start_span(
+                    span.name, _uuid(span.parent), _TYPES.get(span.kind, SpanType.UNKNOWN), UUID(span.id), inputs
+                )
         for span in reversed(spans):
-            self._now = span.end
-            self._finish(span)
-        for made in self.made:
-            if made.end_time_ns is None:
-                made.end()
+            self._now, outputs = span.end, _value(span.output)
+            made = self._run_span_mapping[span.id].span
+            self._finish(span, made, outputs)
+            if span.id in self._run_span_mapping:
+                self._end_span(UUID(span.id), made, outputs)
 
     def _begin(self, span: Span, inputs: Any) -> None:
         about: dict[str, Any] = {
             "run_id": UUID(span.id),
-            "parent_run_id": UUID(span.parent) if span.parent else None,
+            "parent_run_id": _uuid(span.parent),
             "name": span.name,
             "metadata": _value(span.metadata) or {},
         }
@@ -63,15 +69,13 @@ class Replay(MlflowLangchainTracer):
             case _:
                 self.on_chain_start({}, inputs, **about)
 
-    def _finish(self, span: Span) -> None:
+    def _finish(self, span: Span, made: LiveSpan, output: Any) -> None:
         run_id = UUID(span.id)
-        made = self._run_span_mapping[str(run_id)].span
         if span.first_token:
             made.add_event(_event("first_token", span.first_token))
         if span.error is not None:
             self._fail(run_id, made, span.error)
             return
-        output = _value(span.output)
         match span.kind:
             case "chat_model":
                 chat = [[ChatGeneration(message=_message(output))]] if output else []
@@ -124,10 +128,15 @@ class Replay(MlflowLangchainTracer):
         self, run_id: UUID, span: LiveSpan, outputs: Any = None, attributes: Any = None, status: SpanStatus = _OK
     ) -> None:
         span.end(outputs=outputs, attributes=attributes, status=status, end_time_ns=self._now)
+        del self._run_span_mapping[str(run_id)]
 
 
 def _event(name: str, at: int, attributes: dict[str, Any] | None = None) -> SpanEvent:
     return SpanEvent(name, timestamp=at, attributes=attributes or {})  # type: ignore[abstract]
+
+
+def _uuid(text: str) -> UUID | None:
+    return UUID(text) if text else None
 
 
 def _value(raw: msgspec.Raw) -> Any:

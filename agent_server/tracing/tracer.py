@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from secrets import token_hex
 from typing import Any
@@ -16,15 +16,19 @@ from typing import Any
 import msgspec
 
 from agent_server import ids
-from agent_server.events import ArgsDelta, ReasoningDelta, RefusalDelta, TextDelta, encode
-from agent_server.graph.agent import Agent, RunnableAgent
+from agent_server.events import TERMINAL, ArgsDelta, ReasoningDelta, RefusalDelta, RunCancelled, TextDelta, encode
+from agent_server.graph.agent import RunnableAgent
 from agent_server.graph.drive import Invocation, Recorder
 from agent_server.graph.jsonable import to_json
+from agent_server.graph.source import overhearing
 from agent_server.graph.spans import SpanFold
 from agent_server.runs.engine import Drive
 from agent_server.runs.log import EventLog
-from agent_server.tracing.exporter import Exporter
+from agent_server.tracing.exporter import PATIENCE, Exporter
 from agent_server.tracing.record import Answer, FeedbackRecord, ToolItems, TraceRecord, mlflow_id
+
+MAX_METADATA, MAX_REQUEST_ID = 250, 50
+"""Characters that MLflow's tracking server takes of a value of metadata, and of a client's request id."""
 
 MAX_JOINED = 10_000
 """Responses of which it is remembered that their trace is the caller's."""
@@ -58,7 +62,7 @@ class Tracer:
         if self._ratio < 1 and random.random() >= self._ratio:  # noqa: S311 - a sample, not a secret
             return None
         caller = _TRACEPARENT.fullmatch(headers.get("traceparent", "")) if self._joins else None
-        context = invocation.context
+        context, conversation = invocation.context, body.get("conversation")
         record = TraceRecord(
             trace_id=caller[1] if caller else invocation.run_id,
             span_id=token_hex(8),
@@ -71,19 +75,23 @@ class Tracer:
             tool_items=tool_items,
             parent=caller[0] if caller else "",
             session=_first(
+                conversation.get("id") if isinstance(conversation, dict) else conversation,
                 context.conversation_id,
                 context.custom_inputs.get("session_id"),
                 context.custom_inputs.get("thread_id"),
                 body.get("prompt_cache_key"),
             ),
             user=_first(context.user, context.user_id),
-            client_request_id=_first(body.get("client_request_id"), headers.get("x-request-id"), context.request_id),
+            client_request_id=_first(
+                body.get("client_request_id"), headers.get("x-request-id"), context.request_id, longest=MAX_REQUEST_ID
+            ),
         )
         if caller:
             self._joined[ids.response_id(invocation.run_id)] = (record.trace_id, record.span_id)
             if len(self._joined) > MAX_JOINED:
                 self._joined.popitem(last=False)
-        return RunTrace(self.exporter, record, attached=self._joins)
+        foreign = not isinstance(invocation.agent, RunnableAgent)
+        return RunTrace(self.exporter, record, attached=self._joins, foreign=foreign)
 
     async def assess(self, trace_id: str | None, response_id: str | None, **feedback: Any) -> Answer:
         """Log feedback on a trace, or on the trace of a response."""
@@ -92,14 +100,15 @@ class Tracer:
             response_id = response_id or ""
             found = self._joined.get(response_id, (response_id.removeprefix("resp_"), ""))
             trace_id, span_id = mlflow_id(found[0]), found[1]
+        until = time.time_ns() + int(PATIENCE * 1e9)
         return await self.exporter.ask(
-            lambda ticket: FeedbackRecord(ticket, trace_id=trace_id, span_id=span_id, **feedback)
+            lambda ticket: FeedbackRecord(ticket, until, trace_id, span_id=span_id, **feedback), PATIENCE
         )
 
-    def start(self, agents: Iterable[Agent]) -> None:
-        """Start the exporter; `agents` are those whose runs will be traced."""
+    def start(self) -> None:
+        """Start the exporter. The agents' code is imported by then."""
         self.exporter.start()
-        if "mlflow" in sys.modules and any(isinstance(agent, RunnableAgent) for agent in agents):
+        if "mlflow" in sys.modules:
             _make_room()
 
     async def aclose(self) -> None:
@@ -110,10 +119,11 @@ class Tracer:
 class RunTrace:
     """What is written down of one run."""
 
-    def __init__(self, exporter: Exporter, record: TraceRecord, *, attached: bool) -> None:
+    def __init__(self, exporter: Exporter, record: TraceRecord, *, attached: bool, foreign: bool) -> None:
         self._exporter = exporter
         self._record = record
         self._attached = attached
+        self._foreign = foreign  # what is driven is no Runnable, but may run some
         self._spans = SpanFold()
         self._ended = False
 
@@ -127,7 +137,11 @@ class RunTrace:
 
         async def watched(recorder: Recorder) -> None:
             with self._open_to_mlflow():
-                await run(_Watched(recorder, self._spans))
+                if self._foreign:
+                    with overhearing(_Overheard(self._spans)):
+                        await run(recorder)
+                else:
+                    await run(_Watched(recorder, self._spans))
 
         return watched
 
@@ -151,7 +165,10 @@ class RunTrace:
         self._ended = True
         record = self._record
         record.end = time.time_ns()
-        record.events = [msgspec.Raw(encode(event)) for event in log.read(0) if not isinstance(event, _DELTAS)]
+        events = [event for event in log.read(0) if not isinstance(event, _DELTAS)]
+        if not events or type(events[-1]) not in TERMINAL:  # the run is another server's now
+            events.append(RunCancelled(at=record.end // 1_000_000, reason="lost"))
+        record.events = [msgspec.Raw(encode(event)) for event in events]
         record.spans = self._spans.close("The run was over before.")
         return record
 
@@ -185,6 +202,21 @@ class _Watched(Recorder):
         return self._recorder.chunks(model_run_id)
 
 
+class _Overheard:
+    """A sink for spans alone."""
+
+    def __init__(self, spans: SpanFold) -> None:
+        self.feed = spans.feed
+
+    def chunks(self, model_run_id: str) -> Callable[[Any], None]:
+        """Nobody asks for chunks."""
+        return _nothing
+
+
+def _nothing(chunk: Any) -> None:
+    pass
+
+
 def _make_room() -> None:
     """MLflow's own tracing in this process: LangChain's spans are made here, and would else be made twice.
 
@@ -196,6 +228,6 @@ def _make_room() -> None:
         sys.modules["mlflow.langchain"].autolog(disable=True, silent=True)
 
 
-def _first(*candidates: Any) -> str:
-    """The first that is a text."""
-    return next((each for each in candidates if isinstance(each, str) and each), "")
+def _first(*candidates: Any, longest: int = MAX_METADATA) -> str:
+    """The first that is a text, as much of it as MLflow takes."""
+    return next((each[:longest] for each in candidates if isinstance(each, str) and each), "")

@@ -176,7 +176,7 @@ def _metadata(record: TraceRecord, response: dict[str, Any]) -> dict[str, str]:
     found = {
         TraceMetadataKey.TRACE_SESSION: record.session,
         TraceMetadataKey.TRACE_USER: record.user,
-        RESPONSE_ID: response["id"],
+        RESPONSE_ID: response.get("id", ""),
     }
     return {key: value for key, value in found.items() if value}
 

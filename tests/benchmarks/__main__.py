@@ -1,7 +1,7 @@
 """The benchmark: `python -m tests.benchmarks [--quick] [--only NAME,...]`. Linux; two cores wanted.
 
 Servers are pinned to one core, the load comes from another; ratios are taken within one run. NAME is a
-measure (throughput, yielding, first_byte, cost, memory, start) or a peer (ours, limit, bare, mlflow_off...).
+measure (throughput, yielding, tracing, first_byte, cost, memory, start) or a peer (ours, limit, bare, mlflow_off...).
 Exit status is 1 when a target is missed or a peer gave a wrong answer, otherwise 0; what was skipped is said.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from tests.benchmarks import report
 from tests.benchmarks.catalogue import PEERS, Peer
 from tests.benchmarks.client import IncompleteAnswer
-from tests.benchmarks.measures import cost, first_byte, memory, start, throughput
+from tests.benchmarks.measures import cost, first_byte, memory, start, throughput, tracing
 from tests.benchmarks.measures.fleet import Fleet
 from tests.benchmarks.processes import LOAD_CORE, SERVER_CORE, CpuTimes, ProcessFailed
 from tests.benchmarks.report import Figure
@@ -53,8 +53,14 @@ MEASURES = {
         (),
         full=partial(_yielding, rounds=5, seconds=2.0),
     ),
+    "tracing": Measure(
+        "ours ours_traced mlflow_off mlflow_on",
+        ("ours/ours_traced, tracing",),
+        full=partial(tracing.measure, prompt="tokens 200", rounds=7, seconds=1.0),
+        quick=partial(tracing.measure, prompt="tokens 200", rounds=5, seconds=0.5),
+    ),
     "first_byte": Measure(
-        "ours bare",
+        "ours bare mlflow_off",
         ("first byte over bare",),
         full=partial(first_byte.measure, rounds=20),
         quick=partial(first_byte.measure, rounds=3),

@@ -62,19 +62,19 @@ def _peer_module(name: str, *arguments: str) -> tuple[str, ...]:
     return _python(f"tests.benchmarks.peers.{name}", *arguments)
 
 
-OURS = Program(
-    "ours",
-    _python(
-        "agent_server.cli",
-        "serve",
-        "tests/benchmarks/fake_agent.py:agent",
-        "--port",
-        "{port}",
-        "--log-level",
-        "warning",
-    ),
-    ready="/ready",
+_TRACKING = {"MLFLOW_TRACKING_URI": "sqlite:///{scratch}/traces.db", "MLFLOW_DISABLE_TELEMETRY": "true"}
+_SERVE = _python(
+    "agent_server.cli",
+    "serve",
+    "tests/benchmarks/fake_agent.py:agent",
+    "--port",
+    "{port}",
+    "--log-level",
+    "warning",
 )
+
+OURS = Program("ours", _SERVE, ready="/ready")
+OURS_TRACED = Program("ours_traced", (*_SERVE, "--tracing"), ready="/ready", needs="mlflow", environment=_TRACKING)
 LIMIT = Program("limit", _peer_module("limit"), ready="")
 BARE = Program("bare", _peer_module("bare", "{port}"))
 CEILING = Program("ceiling", _peer_module("ceiling", "{port}"))
@@ -83,10 +83,7 @@ MLFLOW = [
         f"mlflow_{tracing}",
         _peer_module("mlflow_agent_server", "{port}", tracing),
         needs="mlflow",
-        environment={
-            "MLFLOW_TRACKING_URI": "sqlite:///{scratch}/traces.db",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        },
+        environment=_TRACKING,
     )
     for tracing in ("off", "on")
 ]
@@ -116,6 +113,7 @@ PEERS = {
         Peer("ours", OURS, _responses("/v1/responses")),
         Peer("ours_responses", OURS, _responses("/responses")),
         Peer("ours_invocations", OURS, _responses("/invocations")),
+        Peer("ours_traced", OURS_TRACED, _responses("/v1/responses")),
         Peer("limit", LIMIT),
         Peer("bare", BARE, _PLAIN),
         Peer("mlflow_off", MLFLOW[0], _MLFLOW),

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -147,8 +147,16 @@ class Process:
         return answer
 
     def cpu_seconds(self) -> float:
-        """CPU time of all its threads so far: clock_getcpuclockid(3)."""
-        return time.clock_gettime((~self._popen.pid << 3) | 2)
+        """CPU time of all its threads and its children's so far: clock_getcpuclockid(3)."""
+        return sum(time.clock_gettime((~pid << 3) | 2) for pid in self._family())
+
+    def _family(self) -> list[int]:
+        """It and its children, such as an exporter of traces."""
+        pids = {self._popen.pid}
+        for task in Path(f"/proc/{self._popen.pid}/task").iterdir():
+            with suppress(FileNotFoundError):  # a thread that ended meanwhile
+                pids.update(int(pid) for pid in (task / "children").read_text().split())
+        return sorted(pids)
 
     def peak_memory(self) -> float:
         """The most resident memory it ever had, MB (10^6 bytes): VmHWM of proc(5)."""
@@ -158,17 +166,21 @@ class Process:
         return int(match[1]) * 1024 / 1e6
 
     def wait_idle(self, timeout: float = 120.0) -> bool:
-        """Wait until it has used next to nothing, and all its threads slept, for 0.3 s; whether that came in time."""
+        """Wait until it has used next to nothing, and all its threads slept, for a while; whether that came in time.
+
+        The while is 0.3 s, or 2 s for one with children: an exporter sends its batches a second apart.
+        """
+        enough = 6 if len(self._family()) == 1 else 40
         deadline, calm, cpu = time.monotonic() + timeout, 0, self.cpu_seconds()
-        while calm < 6 and time.monotonic() < deadline:
+        while calm < enough and time.monotonic() < deadline:
             time.sleep(0.05)
             before, cpu = cpu, self.cpu_seconds()
             calm = calm + 1 if self._asleep() and cpu - before < 0.0015 else 0
-        return calm == 6
+        return calm == enough
 
     def _asleep(self) -> bool:
         """Whether no thread runs or would like to: the state field of proc_pid_stat(5)."""
-        tasks = Path(f"/proc/{self._popen.pid}/task").iterdir()
+        tasks = (task for pid in self._family() for task in Path(f"/proc/{pid}/task").iterdir())
         try:
             return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "S" for task in tasks)
         except FileNotFoundError:  # a thread that ended meanwhile

@@ -1,4 +1,4 @@
-"""MLflow as the judge of /invocations: its validators, and the line parser of its Databricks client."""
+"""MLflow as the judge of /invocations: its validators, its converters, and its Databricks client."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from langchain_core.messages import convert_to_openai_messages
 
+from agent_server.graph.inputs import to_messages
+from agent_server.protocols.responses.request import parse_request
 from tests.conformance.expected import EXPECTED, QUESTION, seen_in
 from tests.conformance.judged import BAD, FAILURE, GOOD, agrees, body
+from tests.support.scripted import SCENARIOS
 from tests.support.sse import post, read_events
 
 with warnings.catch_warnings():
@@ -19,6 +23,8 @@ with warnings.catch_warnings():
         ResponsesAgentRequest,
         ResponsesAgentResponse,
         ResponsesAgentStreamEvent,
+        output_to_responses_items_stream,
+        to_chat_completions_input,
     )
 
 USER = {"role": "user", "content": QUESTION}
@@ -56,6 +62,53 @@ def test_the_answer_without_streaming_passes_the_validator(base_url: str, scenar
     assert response.status == "completed"
 
 
+CONVERTED = (
+    "plain_text",
+    "non_streaming_model",
+    "length_limit",
+    "text_tool_text",
+    "one_tool",
+    "two_tools_in_turn",
+    "two_calls_in_one_chunk",
+    "wrong_arguments",
+    "unknown_tool",
+)
+"""Scenarios with the kinds of content that MLflow's own converter takes: text, calls, outputs."""
+
+
+def gist(item: dict[str, Any]) -> tuple[Any, ...]:
+    """An item without the ids that each converter makes."""
+    said = "".join(part["text"] for part in item.get("content") or ())
+    return (item["type"], said, *(item.get(key) for key in ("call_id", "name", "arguments", "output")))
+
+
+@pytest.mark.parametrize("scenario", CONVERTED)
+def test_the_items_are_those_that_mlflows_converter_makes_of_the_messages(base_url: str, scenario: str) -> None:
+    said = SCENARIOS[scenario]().invoke({"messages": [USER]})["messages"][1:]
+    wanted = [event.model_dump()["item"] for event in output_to_responses_items_stream(said)]
+    told = post(f"{base_url}/invocations", body(scenario)).json()["output"]
+    assert list(map(gist, told)) == list(map(gist, wanted))
+
+
+def test_a_conversation_reaches_the_agent_as_mlflows_converter_has_it() -> None:
+    items: list[dict[str, Any]] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What colour?"},
+        {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "look", "arguments": '{"at": "sky"}'},
+        {"type": "function_call_output", "call_id": "call_1", "output": "blue"},
+        {"type": "message", "id": "m", "role": "assistant", "content": [{"type": "output_text", "text": "Blue."}]},
+        {"role": "user", "content": "And now?"},
+    ]
+    ours = convert_to_openai_messages(to_messages(parse_request({"input": items}).turns))
+    assert list(map(meaning, ours)) == list(map(meaning, to_chat_completions_input(items)))
+
+
+def meaning(message: dict[str, Any]) -> tuple[Any, ...]:
+    """A message of Chat Completions; beside a call its text says nothing: MLflow makes one up."""
+    calls = [(call["id"], call["function"]) for call in message.get("tool_calls") or ()]
+    return message["role"], message.get("tool_call_id"), calls, "" if calls else message["content"]
+
+
 @pytest.mark.parametrize("scenario", [name for name in GOOD if name != "client_tool"])
 def test_a_second_turn_may_send_back_the_output_as_mlflow_reads_it(base_url: str, scenario: str) -> None:
     first = ResponsesAgentResponse.model_validate(post(f"{base_url}/invocations", body(scenario)).json())
@@ -74,6 +127,11 @@ def test_the_databricks_client_reads_every_line(client: Any, scenario: str) -> N
     agrees(seen_in(events[-1]["response"]), EXPECTED[scenario])
     deltas = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
     assert "".join(deltas) == EXPECTED[scenario].text
+
+
+def test_the_databricks_client_gets_the_whole_answer(client: Any) -> None:
+    response = client.predict(endpoint="/", inputs=body("one_tool", input=[USER]))
+    agrees(seen_in(response), EXPECTED["one_tool"])
 
 
 @pytest.mark.parametrize("scenario", BAD)

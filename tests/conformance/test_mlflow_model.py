@@ -72,12 +72,13 @@ AT_ONCE = frozenset(name for name, seen in EXPECTED.items() if len(seen.calls) >
 """Tools that run at once, in threads or in tasks: their outputs come in the order in which they end."""
 
 
+@pytest.mark.parametrize("synchronous", [True, False], ids=["in the caller's thread", "on a loop"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_the_stream_is_that_of_the_server_event_for_event(base_url: str, scenario: str) -> None:
-    asked = body(scenario, input=[{"role": "user", "content": QUESTION}])
+def test_the_stream_is_that_of_the_server_event_for_event(base_url: str, scenario: str, synchronous: bool) -> None:
+    asked = body(scenario, input=[{"role": "user", "content": QUESTION}], store=False)
     served = read_events(post(f"{base_url}/invocations", {**asked, "stream": True}), "data_only")
     with mlflow.tracing.context(enabled=False):
-        model = AgentModel(SCENARIOS[scenario](), name=scenario)
+        model = AgentModel(SCENARIOS[scenario](), name=scenario, synchronous=synchronous)
         events = list(model.predict_stream(asked))
         model.close()
     assert all(isinstance(event, ResponsesAgentStreamEvent) for event in events)
@@ -110,6 +111,14 @@ def foreign(store: dict[str, str]) -> ModelInfo:
         return mlflow.pyfunc.log_model(name="foreign", python_model=str(AGENTS / "foreign.py"), pip_requirements=[])
 
 
+def test_a_logged_model_is_one_of_mlflows_streaming_agents(weather: ModelInfo, foreign: ModelInfo) -> None:
+    assert weather.signature is not None
+    assert weather.signature == foreign.signature
+    assert weather.flavors["python_function"]["streamable"]
+    with pytest.raises(mlflow.MlflowException, match="signature"):
+        log_agent("weather.py:agent", folder=AGENTS, signature=weather.signature)
+
+
 def test_a_logged_model_holds_its_code_its_task_and_pinned_requirements(weather: ModelInfo, tmp_path: Path) -> None:
     folder = Path(mlflow.artifacts.download_artifacts(weather.model_uri, dst_path=str(tmp_path)))
     assert sorted(path.name for path in (folder / "code").iterdir()) == ["forecasts.py", "weather.py"]
@@ -134,6 +143,17 @@ def test_a_loaded_model_predicts_and_streams(weather: ModelInfo) -> None:
     events = list(model.predict_stream(HELLO))
     assert "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta") == SAID
     assert events[-1]["type"] == "response.completed"
+
+
+def test_a_loaded_model_takes_what_mlflow_lets_a_request_hold(weather: ModelInfo) -> None:
+    model = mlflow.pyfunc.load_model(weather.model_uri)
+    more = {"custom_inputs": {"thread_id": "t1", "x": 1}, "context": {"user_id": "u1"}, "max_output_tokens": 9}
+    response = model.predict({**HELLO, **more, "no_such_key": 1}, params={"temperature": 0.5})
+    assert (said(response), response["max_output_tokens"]) == (SAID, 9)
+    assert response["custom_outputs"] == {"thread_id": "t1"}
+    trace = mlflow.get_trace(mlflow.get_last_active_trace_id(), flush=True)
+    told = trace.info.trace_metadata
+    assert (told["mlflow.trace.session"], told["mlflow.trace.user"]) == ("t1", "u1")
 
 
 def test_mlflow_predicts_in_the_local_environment(weather: ModelInfo, tmp_path: Path) -> None:
@@ -198,12 +218,13 @@ def answers(url: str, expected: str, **more: Any) -> None:
 def test_models_are_served_by_version_alias_and_run(
     weather: ModelInfo, foreign: ModelInfo, store: dict[str, str], tmp_path: Path
 ) -> None:
-    targets = ("models:/weather/1", "best=models:/weather@champion", f"runs:/{foreign.run_id}/foreign")
+    named = ("models:/weather/1", "best=models:/weather@champion", f"own={weather.model_uri}")
+    targets = (*named, f"runs:/{foreign.run_id}/foreign")
     with running(("agent-server", "serve", *targets, "--port", "0"), store, tmp_path) as program:
         line = program.line_with("listening on")
-        assert "(agents: weather, best, foreign)" in line
+        assert "(agents: weather, best, own, foreign)" in line
         url = line.split()[3]
-        for name, expected in (("weather", SAID), ("best", SAID), ("foreign", "Hello there.")):
+        for name, expected in (("weather", SAID), ("best", SAID), ("own", SAID), ("foreign", "Hello there.")):
             answers(url, expected, model=name)
         assert program.stop() == 0
 
@@ -213,7 +234,7 @@ def not_an_agent(store: dict[str, str]) -> str:
     """A model that is no agent."""
 
     class Doubles(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
-        def predict(self, context: Any, model_input: Any) -> Any:
+        def predict(self, context: Any, model_input: list[str]) -> list[str]:
             return model_input * 2
 
     return str(mlflow.pyfunc.log_model(name="doubles", python_model=Doubles(), pip_requirements=[]).model_uri)

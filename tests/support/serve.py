@@ -28,8 +28,8 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def running(app: ASGIApp) -> Iterator[str]:
-    """Serve an ASGI app; yields its base URL, without a slash at the end."""
+def running(app: ASGIApp, patience: float = PATIENCE) -> Iterator[str]:
+    """Serve an ASGI app; yields its base URL, without a slash at the end. It has `patience` seconds to stop."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = _Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5))
 
@@ -46,15 +46,15 @@ def running(app: ASGIApp) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(PATIENCE)
+        thread.join(patience)
         listener.close()
         assert not thread.is_alive(), "the server did not stop"
 
 
 @contextmanager
-def serving(agents: Mapping[str, Any], settings: Any = None) -> Iterator[str]:
+def serving(agents: Mapping[str, Any], settings: Any = None, patience: float = PATIENCE) -> Iterator[str]:
     """Serve agents by name through `create_app`; yields the base URL."""
     from agent_server.app import create_app
 
-    with running(create_app(dict(agents), settings)) as base_url:
+    with running(create_app(dict(agents), settings), patience) as base_url:
         yield base_url

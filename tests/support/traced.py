@@ -29,8 +29,16 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient
     from mlflow.entities import Span, Trace
 
-PATIENCE = 60.0
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+PATIENCE = 240.0
+"""Seconds: on a busy machine an exporter has what other processes leave."""
+TIMEOUT = pytest.mark.timeout(300)
+"""Of tests that wait for one."""
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_MODEL_CATALOG_URI": "",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+"""No process is to look for anybody but the tests."""
 
 
 @cache
@@ -117,7 +125,7 @@ def tracing(agents: Mapping[str, Any], tracking_uri: str, **settings: Any) -> It
         for name, value in {**QUIET, "MLFLOW_TRACKING_URI": tracking_uri}.items():
             patch.setenv(name, value)
         settings = {"tracing": True, "trace_flush_seconds": PATIENCE, **settings}
-        with serving(agents, Settings(**settings)) as url:
+        with serving(agents, Settings(**settings), 2 * PATIENCE) as url:
             traced = Traced(url, tracking_uri)
             yield traced
             traced.http.close()

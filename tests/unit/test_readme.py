@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -19,6 +21,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 FILES = {match[1]: code for kind, code in BLOCKS if kind == "python" and (match := re.match(r"# (\w+\.py)\n", code))}
 CONSOLE = "\n".join(code for kind, code in BLOCKS if kind == "console")
 BIN = Path(sys.executable).parent
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
 
 pytestmark = [pytest.mark.model, pytest.mark.xdist_group("model")]
 
@@ -31,11 +34,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[int]:
+def server(folder: Path, target: str = "clock.py") -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
-    command = [str(BIN / "agent-server"), "serve", "clock.py", "--port", str(port)]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+    command = [str(BIN / "agent-server"), "serve", target, "--port", str(port)]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         try:
             told = process.stdout.readline().strip()
@@ -92,6 +95,22 @@ def test_the_mounted_app_can_be_imported(folder: Path) -> None:
         timeout=100,
     )
     assert done.stdout == "/agents\n"
+
+
+def test_the_agent_is_logged_and_served_as_a_model(folder: Path) -> None:
+    log, serve = (
+        line.removeprefix("$ agent-server ").split()
+        for line in CONSOLE.splitlines()
+        if "clock/1" in line or "log-model" in line
+    )
+    subprocess.run(
+        [str(BIN / "agent-server"), *log], cwd=folder, env=ENVIRONMENT, capture_output=True, check=True, timeout=110
+    )
+    with server(folder, serve[1]) as port:
+        body = {"input": "What time is it in Tokyo?"}
+        answer = httpx.post(f"http://127.0.0.1:{port}/responses", json=body, timeout=100).json()
+    assert [item["type"] for item in answer["output"]] == ["function_call", "function_call_output", "message"]
+    assert "Tokyo" in answer["output"][-1]["content"][0]["text"]
 
 
 def test_every_example_is_one_of_these() -> None:

@@ -23,7 +23,7 @@ from agent_server import framing, ids
 from agent_server.context import RequestContext
 from agent_server.errors import AgentError, NotFoundError, RequestError
 from agent_server.events import RunFailed
-from agent_server.graph.agent import Agent, RunnableAgent
+from agent_server.graph.agent import Agent
 from agent_server.graph.drive import Invocation
 from agent_server.http.body import read_json
 from agent_server.http.errors import error_response
@@ -124,8 +124,7 @@ class ResponsesApi:
         agent = _choose(await self._agents.opened(), asked.model, dialect, self._settings.default_agent)
         check_served(asked, agent)
         context = self._context(request, asked)
-        if isinstance(agent, RunnableAgent):
-            agent.context_for(context)  # refuses what the agent's context schema lacks
+        agent.context_for(context)  # refuses what the agent cannot be given
         run_id = ids.new_run_id()
         invocation = Invocation(run_id, agent, asked.turns, context, source=self._settings.event_source)
         trace = None

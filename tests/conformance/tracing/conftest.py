@@ -19,7 +19,11 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="package")
 def traced(tracking_uri: str) -> Iterator[Traced]:
-    """A server of all scenarios, and of an agent that never gets far ("gated"). Its peers are trusted proxies."""
+    """A server of all scenarios, and of an agent that never gets far ("gated"). Its peers are trusted proxies.
+
+    Its exporter has started: feedback is taken.
+    """
     agents = {**SCENARIOS, "gated": gated_text(["Never "], Gate(), ["more"])}
     with tracing(agents, tracking_uri, trusted_proxies="127.0.0.0/8") as server:
+        server.trace_of(server.ask(model="plain_text"))
         yield server

@@ -20,9 +20,9 @@ from agent_server.app import create_app
 from agent_server.settings import Settings
 from tests.support.scripted import SCENARIOS
 from tests.support.serve import running
-from tests.support.traced import PATIENCE, QUIET, Traced, root, scenario, sqlite_store, tree
+from tests.support.traced import PATIENCE, QUIET, TIMEOUT, Traced, root, scenario, sqlite_store, tree
 
-pytestmark = pytest.mark.xdist_group("tracing")
+pytestmark = [pytest.mark.xdist_group("tracing"), TIMEOUT]
 ROOT = Path(__file__).parents[3]
 
 

@@ -14,10 +14,10 @@ from langchain_core.runnables import RunnableLambda
 
 from agent_server.context import RequestContext
 from tests.support.sse import post, read_events
-from tests.support.traced import QUIET, Trace, Traced, root, scenario, sqlite_store, told, tracing, tree
+from tests.support.traced import QUIET, TIMEOUT, Trace, Traced, root, scenario, sqlite_store, told, tracing, tree
 from tests.support.wire import Wire
 
-pytestmark = pytest.mark.xdist_group("tracing")
+pytestmark = [pytest.mark.xdist_group("tracing"), TIMEOUT]
 ROOT = Path(__file__).parents[3]
 
 
@@ -42,6 +42,14 @@ def test_a_streamed_run_is_traced_like_any_other(traced: Traced) -> None:
     trace = traced.trace_of(response)
     assert root(trace).outputs == {"output": response["output"]}
     assert tree(trace) == tree(traced.trace_of(traced.ask(**scenario("one_tool"))))
+
+
+def test_the_server_tells_what_became_of_its_traces(traced: Traced) -> None:
+    before = traced.http.get("/agent/info").json()["traces"]
+    traced.trace_of(traced.ask(**scenario("plain_text")))
+    after = traced.http.get("/agent/info").json()["traces"]
+    assert after["exported"] > before["exported"]
+    assert (after["failed"], after["dropped"]) == (0, 0)
 
 
 # The same spans as MLflow's autologging makes
@@ -107,6 +115,15 @@ def test_a_model_call_tells_its_model_its_tokens_and_when_it_began_to_answer(tra
     assert call.start_time_ns <= first.timestamp <= (call.end_time_ns or 0)
 
 
+def test_a_message_that_is_too_long_for_a_span_is_shown_by_its_beginning(traced: Traced) -> None:
+    trace = traced.trace_of(traced.ask(**scenario("plain_text", input="x" * 1_200_000)))
+    call = next(span for span in trace.data.spans if span.span_type == "CHAT_MODEL")
+    assert str(call.inputs).startswith('{"messages":[[{"content":"xxx')
+    assert str(call.inputs).endswith("bytes)")
+    assert call.status.status_code == "OK"
+    assert len(root(trace).inputs["input"]) == 1_200_000
+
+
 # How a run ended
 
 
@@ -154,6 +171,7 @@ def test_a_run_whose_client_left_is_cancelled_and_not_in_progress(traced: Traced
         ({"custom_inputs": {"session_id": "s", "thread_id": "t"}, "prompt_cache_key": "k"}, {}, "s", None),
         ({"custom_inputs": {"thread_id": "t"}, "user": "bob"}, {}, "t", "bob"),
         ({"prompt_cache_key": "k", "context": {"user_id": "ann"}}, {"x-forwarded-user": "eve"}, "k", "eve"),
+        ({"context": {"conversation_id": "c" * 512, "user_id": "u" * 512}}, {}, "c" * 250, "u" * 250),
         ({}, {}, None, None),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import agent_server
 from agent_server.errors import TargetError
 from agent_server.loader import Target, load_targets
 
@@ -83,6 +84,19 @@ def test_what_cannot_be_logged_is_told(folder: Path) -> None:
     ):
         with pytest.raises(TargetError, match=message):
             log_agent(target, folder=folder)
+
+
+def test_a_package_named_as_this_one_cannot_be_logged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_server, "__path__", list(agent_server.__path__))
+    (folder / "agent_server").mkdir()
+    (folder / "agent_server/__init__.py").touch()
+    source = "from langchain_core.runnables import RunnableLambda\nagent = RunnableLambda(str)\n"
+    (folder / "agent_server/mine.py").write_text(source)
+    try:
+        with pytest.raises(TargetError, match="its package must not be named 'agent_server'"):
+            log_agent("agent_server.mine:agent", folder=folder)
+    finally:
+        del sys.modules["agent_server.mine"]
 
 
 @pytest.mark.parametrize(

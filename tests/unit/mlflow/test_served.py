@@ -210,7 +210,7 @@ def test_a_model_whose_client_leaves_is_closed_at_its_next_event_in_its_own_thre
                 closed.set_result(threading.current_thread() is thread)
 
     with serving(endless=ServedModel(Endless())) as url, Wire(url) as wire:
-        wire.post("/v1/responses", {"input": "Hello", "stream": True})
+        wire.post("/v1/responses", {"input": "Hello", "stream": True, "store": False})
         wire.read_until(b'"delta":"one "')
         go_on.wait_reached()
         wire.leave()
@@ -271,6 +271,17 @@ def test_what_the_client_asks_reaches_the_model() -> None:
     assert request.tool_choice.name == "mine"
     assert request.text == {"format": {"type": "json_object"}}
     assert request.reasoning.effort == "low"
+
+
+ALLOWED = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "mine"}]}
+
+
+@pytest.mark.parametrize(("param", "value"), [("max_tool_calls", 1), ("tool_choice", ALLOWED)])
+def test_what_has_no_place_in_mlflows_request_is_refused_by_name(param: str, value: Any) -> None:
+    tools = [{"type": "function", "name": "mine", "parameters": {"type": "object", "properties": {}}}]
+    with serving(foreign=ServedModel(Scripted(done("Hello")))) as url:
+        answer = httpx.post(f"{url}/v1/responses", json={"input": "Hello", "tools": tools, param: value})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
 # Models of this package
