@@ -7,7 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_DIR := tests/conformance/node
 
-.PHONY: demo test check fmt golden bench clean
+FLOORS := .venv-floors
+
+.PHONY: demo test check fmt golden bench floors clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m agent_server.demo $(ARGS)
@@ -31,8 +33,14 @@ golden: $(VENV)/.dev  # rewrites the golden files; review the diff
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
+floors: $(VENV)/bin/python  # the tests on the oldest versions that pyproject.toml allows
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv venv --quiet --clear $(FLOORS)
+	$(BIN)/uv pip install --quiet --python $(FLOORS) --resolution lowest-direct -e '.[dev]'
+	$(FLOORS)/bin/python -m pytest -n 2 --dist loadgroup tests/unit tests/golden tests/properties tests/faults $(ARGS)
+
 clean:
-	rm -rf $(VENV) $(NODE_DIR)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(FLOORS) $(NODE_DIR)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
