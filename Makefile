@@ -35,7 +35,7 @@ bench: $(VENV)/.dev
 
 floors: $(VENV)/bin/python  # the tests on the oldest versions that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv venv --quiet --clear $(FLOORS)
+	$(BIN)/uv venv --quiet --clear --seed $(FLOORS)
 	$(BIN)/uv pip install --quiet --python $(FLOORS) --resolution lowest-direct -e '.[dev]'
 	$(FLOORS)/bin/python -m pytest -n 2 --dist loadgroup tests/unit tests/golden tests/properties tests/faults $(ARGS)
 
