@@ -187,7 +187,8 @@ def test_mlflow_serves_it(weather: ModelInfo, store: dict[str, str], tmp_path: P
     command = ("mlflow", "models", "serve", "-m", "models:/weather/1", "--env-manager", "local", "-p", str(port))
     with running(command, store, tmp_path) as program:
         program.line_with("Application startup complete")
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+        patient = httpx.HTTPTransport(retries=8)  # uvicorn says so before it listens
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, transport=patient) as client:
             answer = client.post("/invocations", json=HELLO)
             assert (answer.status_code, said(answer.json())) == (200, SAID)
             failed = client.post("/invocations", json=FAIL)
