@@ -54,3 +54,9 @@ class RequestContext:
     custom_inputs: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     options: ModelOptions = ModelOptions()
+
+    @property
+    def session(self) -> str:
+        """The conversation that a trace belongs to, from where clients put it; "" for none."""
+        named = (self.conversation_id, self.custom_inputs.get("session_id"), self.custom_inputs.get("thread_id"))
+        return next((each for each in named if each and isinstance(each, str)), "")

@@ -32,9 +32,8 @@ from mlflow.types.responses_helpers import IncompleteDetails
 from agent_server import ids
 from agent_server.context import RequestContext
 from agent_server.errors import RequestError
-from agent_server.events import Event, RunStarted
+from agent_server.events import Event
 from agent_server.graph.agent import Agent, agent_of, open_agent
-from agent_server.graph.converter import now_ms
 from agent_server.graph.drive import Invocation, can_drive_sync, drive, fold_for
 from agent_server.loader import load_targets
 from agent_server.mlflow_served import AgentHolder
@@ -79,7 +78,8 @@ class _Predictions:
         """The events of one answer, made in a context of their own: the span is active there and nowhere else."""
         body = request if isinstance(request, dict) else request.model_dump(exclude_none=True)
         asked = _parsed(body)
-        with _span(self.name, body, asked) as (context, span), closing(self._answer(asked)) as batches:
+        known = asked.context(ids.new_request_id(), {})  # of identity what the request claims: nobody has checked it
+        with _span(self.name, body, known) as (context, span), closing(self._answer(asked, known)) as batches:
             event: Data = {}
             try:
                 while (batch := context.run(next, batches, None)) is not None:
@@ -93,7 +93,7 @@ class _Predictions:
             if event["type"] == "response.failed":
                 span.set_status(SpanStatus(SpanStatusCode.ERROR, event["response"]["error"]["message"]))
 
-    def _answer(self, asked: ResponsesRequest) -> Generator[list[Data]]:
+    def _answer(self, asked: ResponsesRequest, known: RequestContext) -> Generator[list[Data]]:
         raise NotImplementedError
 
 
@@ -129,20 +129,13 @@ class AgentModel(_Predictions, AgentHolder, ResponsesAgent):  # type: ignore[mis
         if loop is not None:
             loop.close()
 
-    def _answer(self, asked: ResponsesRequest) -> Generator[list[Data]]:
+    def _answer(self, asked: ResponsesRequest, known: RequestContext) -> Generator[list[Data]]:
         agent = self._opened()
-        _check(asked, agent)
+        _check(asked, agent, known)
         run_id, encoder = ids.new_run_id(), ResponsesEncoder(self._tool_items)
-        started = RunStarted(
-            run_id=run_id,
-            agent=agent.name,
-            at=now_ms(),
-            model=asked.model or agent.name,
-            client_tools=tuple(str(tool["name"]) for tool in asked.options.tools),
-            echo=asked.echo,
-        )
+        invocation = Invocation(run_id, agent, asked.turns, known)
+        started = invocation.started(model=asked.model or agent.name, echo=asked.echo)
         yield [frame.data for frame in encoder.feed(started)]
-        invocation = Invocation(run_id, agent, asked.turns, _context(asked))
         with closing(self._run(invocation)) as batches:
             for events in batches:
                 yield [frame.data for event in events for frame in encoder.feed(event)]
@@ -191,10 +184,10 @@ def _parsed(body: Data) -> ResponsesRequest:
         raise _refusal(error) from None
 
 
-def _check(asked: ResponsesRequest, agent: Agent) -> None:
+def _check(asked: ResponsesRequest, agent: Agent, known: RequestContext) -> None:
     try:
         check_served(asked, agent)
-        agent.context_for(_context(asked))
+        agent.context_for(known)
     except RequestError as error:
         raise _refusal(error) from None
 
@@ -202,24 +195,6 @@ def _check(asked: ResponsesRequest, agent: Agent) -> None:
 def _refusal(error: RequestError) -> MlflowException:
     said = f"{error.param}: {error.message}" if error.param else error.message
     return MlflowException(said, error_code=INVALID_PARAMETER_VALUE)
-
-
-def _context(asked: ResponsesRequest) -> RequestContext:
-    """Nobody has checked who calls a model: identity is what the request claims."""
-    return RequestContext(
-        request_id=ids.new_request_id(),
-        conversation_id=asked.conversation_id,
-        user_id=asked.user_id,
-        custom_inputs=asked.custom_inputs,
-        metadata=asked.metadata,
-        options=asked.options,
-    )
-
-
-def _session(asked: ResponsesRequest) -> str | None:
-    """The conversation of a trace, from where clients put it: the server's traces have it from there, too."""
-    named = (asked.conversation_id, asked.custom_inputs.get("session_id"), asked.custom_inputs.get("thread_id"))
-    return next((each for each in named if each and isinstance(each, str)), None)
 
 
 def _as_response(response: Data) -> ResponsesAgentResponse:
@@ -232,14 +207,14 @@ def _as_response(response: Data) -> ResponsesAgentResponse:
 
 
 @contextmanager
-def _span(name: str, inputs: Data, asked: ResponsesRequest) -> Iterator[tuple[Context, Any]]:
+def _span(name: str, inputs: Data, known: RequestContext) -> Iterator[tuple[Context, Any]]:
     """A span of type AGENT, and the context in which it is active: a copy of the caller's, so that it nests there.
 
     In that context no run of LangChain's is going on: a graph that calls a model is not its parent graph.
     """
     context, scope = copy_context(), ExitStack()
     context.run(var_child_runnable_config.set, None)
-    whose = mlflow.tracing.context(session_id=_session(asked), user=asked.user_id)
+    whose = mlflow.tracing.context(session_id=known.session or None, user=known.user_id)
     context.run(scope.enter_context, whose)
     span = context.run(scope.enter_context, mlflow.start_span(name, span_type=SpanType.AGENT))
     try:

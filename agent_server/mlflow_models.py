@@ -137,7 +137,7 @@ def needs_of(module: str, file: Path) -> Needs:
     """
     known = packages_distributions()
     needs = Needs([], set())
-    seen = {"agent_server", "__future__", *sys.stdlib_module_names}
+    seen = {"agent_server", "__future__", "__main__", *sys.stdlib_module_names}
     names = [module.partition(".")[0], *_imports(file)]
     while names:
         name = names.pop()

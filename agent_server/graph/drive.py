@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -12,9 +12,9 @@ from langgraph.errors import GraphRecursionError
 
 from agent_server import ids
 from agent_server.context import RequestContext
-from agent_server.events import Event, IncompleteReason
+from agent_server.events import Event, IncompleteReason, RunStarted
 from agent_server.graph.agent import Agent, RunnableAgent
-from agent_server.graph.converter import Converter
+from agent_server.graph.converter import Converter, now_ms
 from agent_server.graph.inputs import Turn, system_turn, to_messages
 from agent_server.graph.source import SOURCES, SourceName
 from agent_server.graph.sync_source import has_sync_form, stream_from_tap
@@ -34,6 +34,17 @@ class Invocation:
     context: RequestContext = field(default_factory=RequestContext)
     source: SourceName = "tap"
     record: frozenset[str] = frozenset()
+
+    def started(self, *, model: str = "", echo: Mapping[str, Any] | None = None) -> RunStarted:
+        """The run's first event. `model` and `echo` are for the wire that asked."""
+        return RunStarted(
+            run_id=self.run_id,
+            agent=self.agent.name,
+            at=now_ms(),
+            model=model,
+            client_tools=tuple(str(tool["name"]) for tool in self.context.options.tools),
+            echo=dict(echo or {}),
+        )
 
 
 class Failure(NamedTuple):

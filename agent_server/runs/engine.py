@@ -9,8 +9,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from agent_server.errors import OverloadedError
-from agent_server.events import RunStarted
-from agent_server.graph.converter import now_ms
 from agent_server.graph.drive import Fold, Invocation, Recorder, drive, fold_for
 from agent_server.runs.execute import execute
 from agent_server.runs.log import EventLog
@@ -72,15 +70,7 @@ class Engine:
             raise OverloadedError("The server is running as many agents as it may. Try again later.")
         log = EventLog()
         fold = fold_for(invocation)
-        started = RunStarted(
-            run_id=invocation.run_id,
-            agent=invocation.agent.name,
-            at=now_ms(),
-            model=model,
-            client_tools=tuple(str(tool["name"]) for tool in invocation.context.options.tools),
-            echo=dict(echo or {}),
-        )
-        log.append(started)
+        log.append(invocation.started(model=model, echo=echo))
         driven: Drive = partial(drive, invocation)
         if watcher is not None:
             driven = watcher.around(driven)

@@ -76,9 +76,7 @@ class Tracer:
             parent=caller[0] if caller else "",
             session=_first(
                 conversation.get("id") if isinstance(conversation, dict) else conversation,
-                context.conversation_id,
-                context.custom_inputs.get("session_id"),
-                context.custom_inputs.get("thread_id"),
+                context.session,
                 body.get("prompt_cache_key"),
             ),
             user=_first(context.user, context.user_id),

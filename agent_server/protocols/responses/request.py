@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent_server.context import ModelOptions
+from agent_server.context import ModelOptions, RequestContext
 from agent_server.errors import UnsupportedError
 from agent_server.graph.agent import Agent
 from agent_server.graph.inputs import Turn
@@ -58,6 +58,18 @@ class ResponsesRequest:
     user_id: str | None
     return_trace: bool
     echo: dict[str, Any]
+
+    def context(self, request_id: str, identity: Mapping[str, str | None]) -> RequestContext:
+        """What the agent may know of the request. `identity` is what is known of the caller otherwise."""
+        return RequestContext(
+            request_id=request_id,
+            **identity,
+            conversation_id=self.conversation_id,
+            user_id=self.user_id,
+            custom_inputs=self.custom_inputs,
+            metadata=self.metadata,
+            options=self.options,
+        )
 
 
 def parse_request(body: Mapping[str, Any]) -> ResponsesRequest:

@@ -20,7 +20,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from agent_server import framing, ids
-from agent_server.context import RequestContext
 from agent_server.errors import AgentError, NotFoundError, RequestError
 from agent_server.events import RunFailed
 from agent_server.graph.agent import Agent
@@ -123,7 +122,8 @@ class ResponsesApi:
         tool_items = _tool_items(request, dialect)
         agent = _choose(await self._agents.opened(), asked.model, dialect, self._settings.default_agent)
         check_served(asked, agent)
-        context = self._context(request, asked)
+        identity = identity_of(request.scope, self._proxies)
+        context = asked.context(request.scope.get("request_id", ""), identity._asdict())
         agent.context_for(context)  # refuses what the agent cannot be given
         run_id = ids.new_run_id()
         invocation = Invocation(run_id, agent, asked.turns, context, source=self._settings.event_source)
@@ -156,18 +156,6 @@ class ResponsesApi:
         if trace is not None and (finished := await trace.finished(run.log)) is not None:
             response = {**response, "databricks_output": {"trace": finished}}
         return Response(framing.to_json(response), headers=headers, media_type="application/json")
-
-    def _context(self, request: Request, asked: ResponsesRequest) -> RequestContext:
-        identity = identity_of(request.scope, self._proxies)
-        return RequestContext(
-            request_id=request.scope.get("request_id", ""),
-            **identity._asdict(),
-            conversation_id=asked.conversation_id,
-            user_id=asked.user_id,
-            custom_inputs=asked.custom_inputs,
-            metadata=asked.metadata,
-            options=asked.options,
-        )
 
 
 def _asks_for_trace(request: Request, asked: ResponsesRequest) -> bool:
