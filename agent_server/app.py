@@ -22,11 +22,18 @@ from agent_server import __version__
 from agent_server.errors import NotFoundError, TargetError
 from agent_server.framing import to_json
 from agent_server.graph.agent import Agent, open_agent
+from agent_server.graph.checkpoints import Checkpoints
 from agent_server.http.errors import HANDLERS
 from agent_server.http.identity import RequestId
 from agent_server.protocols.feedback import FeedbackApi
+from agent_server.protocols.responses.compaction import CompactionApi
+from agent_server.protocols.responses.conversations import ConversationsApi
+from agent_server.protocols.responses.creation import Creation
 from agent_server.protocols.responses.routes import ResponsesApi
+from agent_server.protocols.responses.websocket import ResponsesSocket
 from agent_server.runs.engine import Engine
+from agent_server.runs.keeper import Keeper
+from agent_server.runs.stores.url import open_store
 from agent_server.settings import Settings
 from agent_server.tracing.exporter import Exporter
 from agent_server.tracing.tracer import Tracer
@@ -72,36 +79,22 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
     for an empty mapping or an unknown default; what cannot be opened raises it when the app starts.
     """
     settings = settings or Settings()
-    if not agents:
-        raise TargetError("There is no agent to serve.")
-    if settings.default_agent is not None and settings.default_agent not in agents:
-        raise TargetError(f"The default agent {settings.default_agent!r} is none of: {', '.join(agents)}.")
+    _check(agents, settings.default_agent)
     opened = OpenAgents(agents)
-    engine = Engine(max_concurrent=settings.max_concurrent_runs)
+    checkpoints = Checkpoints(settings.store)
+    keeper = Keeper(open_store(settings.store), lease=settings.lease_seconds, forget=checkpoints.forget)
+    engine = Engine(max_concurrent=settings.max_concurrent_runs, keeper=keeper)
     proxies = settings.trusted_networks
     tracer, chat = _tracer(settings), _chat_proxy(settings)
+    creation = Creation(opened, engine, checkpoints, settings, proxies, tracer)
     about = _About(opened, settings.default_agent or next(iter(agents)), settings.app_name, tracer)
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(opened.aclose)
-            await opened.opened()
-            if tracer is not None:
-                stack.push_async_callback(tracer.aclose)
-                tracer.start()
-            if chat is not None:
-                stack.push_async_callback(chat.aclose)
-            stack.push_async_callback(engine.aclose)
-            app.state.ready = True
-            try:
-                yield
-            finally:
-                app.state.ready = False
 
     app = Starlette(
         routes=[
-            *ResponsesApi(opened, engine, settings, proxies, tracer).routes(),
+            *CompactionApi(creation, max_body_bytes=settings.max_body_bytes).routes(),
+            *ResponsesApi(creation, engine, settings).routes(),
+            *ResponsesSocket(creation, settings, proxies).routes(),
+            *ConversationsApi(creation.origins, engine, settings).routes(),
             *FeedbackApi(tracer, proxies, max_body_bytes=settings.max_body_bytes).routes(),
             Route("/v1/models", about.models),
             Route("/v1/models/{model:path}", about.model),
@@ -114,12 +107,46 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
         ],
         middleware=[Middleware(RequestId, proxies=proxies)],
         exception_handlers=HANDLERS,
-        lifespan=lifespan,
+        lifespan=lambda app: _lifespan(app, opened, checkpoints, engine, tracer, chat),
     )
-    app.state.engine = engine
-    app.state.tracer = tracer
-    app.state.ready = False
+    app.state.engine, app.state.tracer, app.state.ready = engine, tracer, False
     return app
+
+
+@asynccontextmanager
+async def _lifespan(
+    app: Starlette,
+    agents: OpenAgents,
+    checkpoints: Checkpoints,
+    engine: Engine,
+    tracer: Tracer | None,
+    chat: ChatProxy | None,
+) -> AsyncIterator[None]:
+    """What is opened before the first request, and closed the other way round after the last one."""
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(agents.aclose)
+        await agents.opened()
+        if tracer is not None:
+            stack.push_async_callback(tracer.aclose)
+            tracer.start()
+        if chat is not None:
+            stack.push_async_callback(chat.aclose)
+        stack.push_async_callback(checkpoints.aclose)
+        stack.push_async_callback(engine.aclose)
+        await engine.open()
+        await checkpoints.open()
+        app.state.ready = True
+        try:
+            yield
+        finally:
+            app.state.ready = False
+
+
+def _check(agents: Mapping[str, Any], default: str | None) -> None:
+    if not agents:
+        raise TargetError("There is no agent to serve.")
+    if default is not None and default not in agents:
+        raise TargetError(f"The default agent {default!r} is none of: {', '.join(agents)}.")
 
 
 def _tracer(settings: Settings) -> Tracer | None:

@@ -1,10 +1,11 @@
-"""The command line: `agent-server serve [TARGET]...` and `agent-server log-model TARGET`.
+"""The command line: `agent-server serve [TARGET]...`, `agent-server log-model TARGET` and `agent-server migrate`.
 
 Heavy imports wait until there is something to serve, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MOUNTS = ("invocations", "responses", "v1")
 STYLES = ("function_call", "mcp_call", "none")
 LEVELS = ("critical", "error", "warning", "info", "debug")
+STORE = "sqlite:///.agent_server/runs.db"
+STORES = "Where runs are kept: memory, sqlite:///path or postgresql://user@host/database"
 
 
 def _tool_items(context: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -31,6 +34,12 @@ def _tool_items(context: click.Context, param: click.Parameter, values: tuple[st
             raise click.BadParameter(f"{value!r} is none of {', '.join(STYLES)}, nor MOUNT= and one of them.")
         settings |= {f"tool_items_{each}": style for each in ([mount] if equals else MOUNTS)}
     return settings
+
+
+def _store(context: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and value != "memory" and not value.startswith(("sqlite:///", "postgres://", "postgresql://")):
+        raise click.BadParameter("It is none of memory, sqlite:///path, postgresql://user@host/database.")
+    return value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,7 +55,7 @@ def cli() -> None:
 @click.option("--workers", type=click.IntRange(1), help="Number of processes.  [default: 1]")
 @click.option("--tracing/--no-tracing", default=None, help="Trace runs in MLflow.  [default: with MLFLOW_TRACKING_URI]")
 @click.option("--chat-proxy", is_flag=True, default=None, help="Serve the chat UI that runs on CHAT_APP_PORT, too.")
-@click.option("--store", type=click.Choice(["memory"]), help="Where runs are kept.  [default: memory]")
+@click.option("--store", metavar="URL", callback=_store, help=f"{STORES}.  [default: {STORE}]")
 @click.option("--log-level", type=click.Choice(LEVELS), help="Least severe record shown.  [default: warning]")
 @click.option(
     "--tool-items",
@@ -67,7 +76,7 @@ def serve(targets: tuple[str, ...], tool_items: dict[str, str], **given: Any) ->
     Every setting is also a variable AGENT_SERVER_*, such as AGENT_SERVER_PORT; options win.
     """
     options = {name: value for name, value in given.items() if value is not None}
-    settings = _settings(options | tool_items)
+    settings = _settings({**_stored(), **options, **tool_items})
 
     from agent_server import serving
 
@@ -118,6 +127,33 @@ def log_model(target: str, name: str, register: str | None, tracking_uri: str | 
         return 0
 
     sys.exit(serving.exit_code(run))
+
+
+@cli.command()
+@click.option("--store", metavar="URL", callback=_store, help=f"{STORES}.  [default: {STORE}]")
+def migrate(store: str | None) -> None:
+    """Make or update the tables of a store, without serving.
+
+    `serve` does the same when it starts. A store that a newer agent-server made is left as it is.
+    """
+    url = _settings(_stored()).store if store is None else store
+
+    import asyncio
+
+    from agent_server import serving
+    from agent_server.runs.stores.url import migrate_store
+
+    def run() -> int:
+        asyncio.run(migrate_store(url))
+        click.echo("the store is up to date")
+        return 0
+
+    sys.exit(serving.exit_code(run))
+
+
+def _stored() -> dict[str, Any]:
+    """Where a server keeps its runs that is not told: in a file, so that they outlive it."""
+    return {} if os.environ.get("AGENT_SERVER_STORE") else {"store": STORE}
 
 
 def _settings(options: dict[str, Any]) -> Settings:

@@ -17,12 +17,14 @@ class ModelOptions:
 
     `tools` are the client's own function tools, each `{"name", "description", "parameters", "strict"}`.
     `tool_choice` is "auto", "none", "required", `{"type": "function", "name"}` or
-    `{"type": "allowed_tools", "mode", "tools"}`. `response_format` is the `text.format` object, flat:
+    `{"type": "allowed_tools", "mode", "tools"}`. `server_tools` names the only tools of the agent's own that may be
+    called; None for all. `response_format` is the `text.format` object, flat:
     `{"type": "json_schema", "name", "schema", "strict"}`, `{"type": "json_object"}`, or None for plain text.
     """
 
     instructions: str | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
+    server_tools: tuple[str, ...] | None = None
     tool_choice: str | Mapping[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     response_format: Mapping[str, Any] | None = None

@@ -4,6 +4,8 @@
     ├── RequestError            400 invalid_request_error: the client can mend it; names the parameter
     │   ├── UnsupportedError    400 unsupported_parameter: legal on the wire, not served here
     │   ├── NotFoundError       404 not_found (or a narrower code, such as model_not_found)
+    │   ├── ConflictError       409 conflict: not now, or not twice
+    │   ├── GoneError           410 expired: it was here, and its time is over
     │   ├── BodyTooLargeError   413 request_too_large
     │   └── MediaTypeError      415 unsupported_media_type
     ├── OverloadedError         503 overloaded: try again later
@@ -56,6 +58,24 @@ class NotFoundError(RequestError):
     status: ClassVar[int] = 404
 
     def __init__(self, message: str, *, param: str | None = None, code: str = "not_found") -> None:
+        super().__init__(message, param=param, code=code)
+
+
+class ConflictError(RequestError):
+    """What the request asks for does not go together with what is going on, or has been done."""
+
+    status: ClassVar[int] = 409
+
+    def __init__(self, message: str, *, param: str | None = None, code: str = "conflict") -> None:
+        super().__init__(message, param=param, code=code)
+
+
+class GoneError(RequestError):
+    """What the request names was kept, and is no longer."""
+
+    status: ClassVar[int] = 410
+
+    def __init__(self, message: str, *, param: str | None = None, code: str = "expired") -> None:
         super().__init__(message, param=param, code=code)
 
 

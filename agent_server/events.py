@@ -18,7 +18,7 @@ import msgspec
 RunKind = Literal["input", "resume", "continue", "fork"]
 BlockKind = Literal["text", "reasoning", "refusal", "tool_call", "media"]
 ToolStatus = Literal["success", "error", "pending"]
-IncompleteReason = Literal["max_output_tokens", "content_filter", "recursion_limit"]
+IncompleteReason = Literal["max_output_tokens", "content_filter", "recursion_limit", "steered"]
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ class RunStarted(_Event, frozen=True):
     """First event, appended before the graph starts.
 
     `echo` is what a wire must repeat of the request in its own envelope; `client_tools` names the tools that
-    the client runs itself.
+    the client runs itself; `approvals` maps calls to the ids of the approval requests that were answered for them.
     """
 
     run_id: str
@@ -53,6 +53,7 @@ class RunStarted(_Event, frozen=True):
     kind: RunKind = "input"
     model: str = ""
     client_tools: tuple[str, ...] = ()
+    approvals: dict[str, str] = {}
     echo: dict[str, Any] = {}
 
 

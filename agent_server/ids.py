@@ -6,12 +6,20 @@ and of a place in it, so that an encoder needs neither a clock nor chance and a 
 
 from __future__ import annotations
 
+import re
 from uuid import UUID, uuid4
+
+_ITEM_ID = re.compile(r"[a-z]{2,5}_([0-9a-f]{32})[0-9a-f]{4,6}")
 
 
 def new_run_id() -> str:
     """A fresh run id: 32 lower-case hex digits."""
     return uuid4().hex
+
+
+def new_conversation_id() -> str:
+    """A fresh id of a conversation that a client did not name itself."""
+    return f"conv_{uuid4().hex}"
 
 
 def new_error_id() -> str:
@@ -32,6 +40,12 @@ def response_id(run_id: str) -> str:
 def item_id(prefix: str, run_id: str, place: int) -> str:
     """The id of an output item, from its place in the output: `msg_<run id><place as 4 hex digits>`."""
     return f"{prefix}_{run_id}{place:04x}"
+
+
+def run_of(item_id: str) -> str | None:
+    """The run whose item has this id; None for the id of another kind."""
+    match = _ITEM_ID.fullmatch(item_id)
+    return match[1] if match else None
 
 
 def call_id(run_id: str, ordinal: int) -> str:

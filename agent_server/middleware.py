@@ -132,7 +132,7 @@ def _tools(request: ModelRequest[Any], options: ModelOptions) -> tuple[list[Any]
     """
     asked = _asked(request.state)
     spent = options.max_tool_calls is not None and (asked or 0) >= options.max_tool_calls
-    own = [] if spent else request.tools
+    own = [] if spent else [tool for tool in request.tools if _may_run(_name(tool), options)]
     names = {_name(tool) for tool in request.tools}
     tools = [*own, *(_function(tool) for tool in options.tools if tool["name"] not in names)]
     if options.tool_choice is None:
@@ -162,6 +162,11 @@ def _allowed(choice: str | Mapping[str, Any] | None) -> frozenset[str] | None:
     if isinstance(choice, Mapping) and choice["type"] == "allowed_tools":
         return frozenset(tool["name"] for tool in choice["tools"] if "name" in tool)
     return None
+
+
+def _may_run(name: str, options: ModelOptions) -> bool:
+    """Whether a tool of the agent's own may be called."""
+    return options.server_tools is None or name in options.server_tools
 
 
 def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +208,8 @@ def _answer(request: ToolCallRequest, options: ModelOptions) -> ToolMessage | No
     """What a call gets instead of being run here; None if it is to be run."""
     call = request.tool_call
     allowed = _allowed(options.tool_choice)
-    if allowed is not None and call["name"] not in allowed:
+    is_refused = request.tool is not None and not _may_run(call["name"], options)
+    if is_refused or (allowed is not None and call["name"] not in allowed):
         return _message(call, f"{call['name']} may not be called.", status="error")
     if request.tool is None and any(tool["name"] == call["name"] for tool in options.tools):
         output = interrupt(

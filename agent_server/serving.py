@@ -37,7 +37,14 @@ from agent_server.settings import Settings
 
 logger = logging.getLogger("agent_server")
 
-EXTRAS = {"xllamacpp": "local", "rich": "local", "langchain_openai": "openai", "mlflow": "mlflow"}
+EXTRAS = {
+    "xllamacpp": "local",
+    "rich": "local",
+    "langchain_openai": "openai",
+    "mlflow": "mlflow",
+    "psycopg": "postgres",
+    "psycopg_pool": "postgres",
+}
 """Module -> the extra of this package that brings it."""
 
 LAST_WORDS = 2.0
@@ -63,16 +70,20 @@ def serve(plan: Plan, sock: socket.socket, announce: Announce) -> None:
     Raises `TargetError` when an agent cannot be loaded or opened.
     """
     from agent_server.app import create_app  # here, because a supervisor needs none of it
+    from agent_server.http.connection import OneRequestAtATime, limit_silence
     from agent_server.loader import load_targets
+    from agent_server.protocols.responses.websocket import MAX_MESSAGE_BYTES
 
     settings = plan.settings
     logging.config.dictConfig(_logging(settings.log_level))
     agents = load_targets(plan.targets, plan.folder)
     app = create_app(agents, settings)
+    limit_silence(sock, settings.send_timeout_seconds)
     config = uvicorn.Config(
         app,
-        http="httptools",
-        ws="none",
+        http=OneRequestAtATime,
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
         lifespan="off",
         log_config=None,
         access_log=settings.log_level in ("info", "debug"),

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from secrets import token_hex
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat
+from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ToolItems = Literal["function_call", "mcp_call", "none"]
@@ -39,6 +40,12 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _store(value: str) -> str:
+    if value != "memory" and not value.startswith(("sqlite:///", "postgresql://", "postgres://")):
+        raise ValueError("it must be memory, sqlite:///path or postgresql://user@host/database")
+    return value
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. A field's variable is `AGENT_SERVER_` and its name in capitals."""
 
@@ -57,10 +64,26 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_networks)] = Field(
         (), description="Addresses or networks whose `x-forwarded-*` headers count; comma-separated."
     )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (),
+        description="Origins of pages that may connect over a WebSocket beside the server's own, such as "
+        "https://app.example; comma-separated, * for all.",
+    )
 
     # What
     default_agent: str | None = Field(None, description="Agent of a request that names none; else the first.")
-    store: Literal["memory"] = Field("memory", description="Where runs and their events are kept.")
+    store: Annotated[str, AfterValidator(_store)] = Field(
+        "memory", description="Where runs are kept: memory, sqlite:///path or postgresql://user@host/database."
+    )
+    busy_conversation: Literal["reject", "enqueue", "interrupt", "rollback"] = Field(
+        "reject", description="What happens to a request whose conversation is busy with another."
+    )
+    secret: SecretStr = Field(
+        default_factory=lambda: SecretStr(token_hex(32)),
+        min_length=16,
+        description="Signs what clients carry for the server, such as compacted conversations; by default made anew "
+        "at each start, so that what was signed before is refused.",
+    )
     tool_items_invocations: ToolItems = Field(
         "function_call", description="How `/invocations` shows the tools that ran on the server."
     )
@@ -114,6 +137,13 @@ class Settings(BaseSettings):
         10, ge=0, description="Seconds that open requests have to end after SIGTERM or SIGINT."
     )
 
+    on_disconnect: Literal["continue", "cancel"] = Field(
+        "cancel", description="What becomes of a stored response that is not in the background when its client leaves."
+    )
+    retention_days: FiniteFloat = Field(7.0, ge=0, description="Days that stored responses are kept; 0 is for ever.")
+    lease_seconds: FiniteFloat = Field(
+        10.0, ge=1, description="Seconds after which the runs of a process that died are ended by another."
+    )
     trace_flush_seconds: FiniteFloat = Field(
         5.0, ge=0, description="Seconds that traces have to reach the tracking server when this one ends."
     )

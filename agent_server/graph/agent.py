@@ -24,6 +24,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langgraph.graph import StateGraph
@@ -34,14 +35,15 @@ from typing_extensions import is_typeddict
 
 from agent_server.context import RequestContext
 from agent_server.errors import AgentServerError, RequestError, TargetError
+from agent_server.graph.checkpoints import AnyGraph, AnyRunnable
 from agent_server.graph.shape import Shape, input_shape, unbound
 
 OPTIONS_CHANNEL = "request_options"
 """State channel by which a compiled graph tells that it applies a request's model options."""
 
-AnyRunnable = Runnable[Any, Any]
-AnyGraph = Pregel[Any, Any, Any, Any]
 Opener = Callable[[RunnableConfig], AbstractAsyncContextManager[AnyRunnable]]
+
+_APPROVALS = HumanInTheLoopMiddleware.__name__
 
 _KNOWN = frozenset(field.name for field in dataclasses.fields(RequestContext)) - {"options"}
 
@@ -59,6 +61,16 @@ class Agent:
     tool_names: frozenset[str]
     takes_options: bool
 
+    @property
+    def remembers(self) -> bool:
+        """Whether its runs leave checkpoints, from which others can go on."""
+        return False
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is known to stop for approvals, so that its runs have to be kept to be gone on with."""
+        return False
+
     def context_for(self, request: RequestContext) -> Any:
         """What this agent is given of a request. Raises `RequestError` for one it cannot take."""
         return None
@@ -74,6 +86,16 @@ class RunnableAgent(Agent):
     _shape: Shape
     _declared: Mapping[str, bool]
     _open: Opener
+
+    _asks: bool
+
+    @property
+    def remembers(self) -> bool:
+        return self.is_graph
+
+    @property
+    def asks(self) -> bool:
+        return self._asks
 
     def for_run(self, config: RunnableConfig) -> AbstractAsyncContextManager[AnyRunnable]:
         """The runnable of one run. A per-run factory is called with `config`, and closed with the run.
@@ -286,6 +308,7 @@ def _described(name: str, target: Any, runnable: AnyRunnable, opener: Opener) ->
             _shape=input_shape(runnable),
             _declared=_declared(schema) if schema else {},
             _open=opener,
+            _asks=any(name.startswith(_APPROVALS) for graph in graphs for name in graph.nodes),
         )
 
 

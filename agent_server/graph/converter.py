@@ -91,6 +91,11 @@ class Converter:
         """The message of a model call that has begun and not ended; chunks may go to its `add_chunk` directly."""
         return self._messages.get(model_run_id)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether no step of the graph is open, and every tool call has its output."""
+        return not self._steps and not self._tools.unanswered()
+
     # -- ends: exactly one of these, once ------------------------------------------------------------------
 
     def finish(self, *, incomplete: str | None = None) -> list[Event]:

@@ -6,17 +6,19 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from langchain_core.runnables import Runnable, RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.errors import GraphRecursionError
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained, GraphRecursionError
+from langgraph.types import Command
 
 from agent_server import ids
 from agent_server.context import RequestContext
 from agent_server.events import Event, IncompleteReason, RunStarted
 from agent_server.graph.agent import Agent, RunnableAgent
+from agent_server.graph.checkpoints import Memory, remembering, saver_of
 from agent_server.graph.converter import Converter, now_ms
 from agent_server.graph.inputs import Turn, system_turn, to_messages
 from agent_server.graph.source import SOURCES, SourceName
+from agent_server.graph.steering import Steering
 from agent_server.graph.sync_source import has_sync_form, stream_from_tap
 
 
@@ -26,6 +28,10 @@ class Invocation:
 
     `record` names the stream modes of a graph that the run's log is to hold beside its messages and tools, such as
     "custom" or "values". Each costs something in every step, so nobody gets what nobody asked for.
+
+    `memory` is for graphs alone. `resume` answers the interrupts that the run before stopped at, by their ids;
+    `approvals` maps the calls they were about to the ids of the requests that were answered.
+    `steering` can stop a graph between two of its steps; what resumes, and what is no graph, runs to its end.
     """
 
     run_id: str
@@ -34,15 +40,21 @@ class Invocation:
     context: RequestContext = field(default_factory=RequestContext)
     source: SourceName = "tap"
     record: frozenset[str] = frozenset()
+    memory: Memory | None = None
+    resume: Mapping[str, Any] | None = None
+    approvals: Mapping[str, str] = field(default_factory=dict)
+    steering: Steering | None = None
 
-    def started(self, *, model: str = "", echo: Mapping[str, Any] | None = None) -> RunStarted:
+    def started(self, *, thread_id: str = "", model: str = "", echo: Mapping[str, Any] | None = None) -> RunStarted:
         """The run's first event. `model` and `echo` are for the wire that asked."""
         return RunStarted(
             run_id=self.run_id,
+            thread_id=thread_id,
             agent=self.agent.name,
             at=now_ms(),
             model=model,
             client_tools=tuple(str(tool["name"]) for tool in self.context.options.tools),
+            approvals=dict(self.approvals),
             echo=dict(echo or {}),
         )
 
@@ -106,6 +118,10 @@ class Recorder:
         for converted in self._fold.feed(event):
             self._append(converted)
 
+    def at_rest(self) -> bool:
+        """Whether the run is between two steps and no tool call waits for its output."""
+        return isinstance(self._fold, Converter) and self._fold.at_rest
+
     def chunks(self, model_run_id: str) -> Callable[[Any], None] | None:
         """The short way for the chunks of a message that is open (the hot path)."""
         message = self._fold.open_message(model_run_id) if isinstance(self._fold, Converter) else None
@@ -131,12 +147,21 @@ async def drive(invocation: Invocation, recorder: Recorder) -> None:
     if not isinstance(agent, RunnableAgent):
         raise TypeError(f"nobody knows how to drive a {type(agent).__name__}")
     config, options = _config(invocation), _options(invocation, agent)
-    value = agent.input_for(to_messages(_instructed(invocation)))
-    async with agent.for_run(config) as runnable:
+    if invocation.steering is not None:
+        invocation.steering.watch(recorder.at_rest)
+    value: Any = None
+    if invocation.resume is not None:
+        value = Command(resume=dict(invocation.resume))
+    else:
+        value = agent.input_for(to_messages(_instructed(invocation)))
+    async with agent.for_run(config) as opened:
+        runnable = opened
+        if invocation.memory is not None:
+            runnable, config = await remembering(runnable, config, invocation.memory)
         try:
             await SOURCES[invocation.source](runnable, value, config, recorder, options)
         finally:
-            if saver := _saver(runnable):
+            if invocation.memory is None and (saver := saver_of(runnable)):
                 await saver.adelete_thread(config["configurable"]["thread_id"])
     return None
 
@@ -164,7 +189,7 @@ def drive_sync(invocation: Invocation, recorder: Recorder) -> Generator[None]:
     try:
         yield from stream_from_tap(agent.runnable, value, config, recorder, options)
     finally:
-        if saver := _saver(agent.runnable):
+        if saver := saver_of(agent.runnable):  # what nothing refers to later leaves nothing behind
             saver.delete_thread(config["configurable"]["thread_id"])
 
 
@@ -172,6 +197,8 @@ def failure_of(error: Exception) -> Failure:
     """What an exception that an agent raised means."""
     if isinstance(error, GraphRecursionError):
         return Failure(incomplete="recursion_limit")
+    if isinstance(error, GraphDrained):
+        return Failure(incomplete="steered")
     if getattr(error, "status_code", None) == 429:  # openai, anthropic, httpx and their kin
         return Failure(code="rate_limit_exceeded")
     return Failure()
@@ -211,10 +238,9 @@ def _options(invocation: Invocation, agent: RunnableAgent) -> dict[str, Any]:
         return {}
     modes = sorted({"updates", *invocation.record})  # updates tell of interrupts
     context = agent.context_for(invocation.context)
-    return {"stream_mode": modes, "subgraphs": bool(invocation.record), "context": context}
-
-
-def _saver(runnable: Runnable[Any, Any]) -> BaseCheckpointSaver[Any] | None:
-    """Where a run left checkpoints: one that nothing refers to later leaves none behind."""
-    saver = getattr(runnable, "checkpointer", None)
-    return saver if isinstance(saver, BaseCheckpointSaver) else None
+    options = {"stream_mode": modes, "subgraphs": bool(invocation.record), "context": context}
+    if invocation.steering is not None and invocation.resume is None:  # what it resumes is not known to be at rest
+        options["control"] = invocation.steering
+    if invocation.memory is not None:
+        options["durability"] = "async" if invocation.memory.at_each_step else "exit"
+    return options

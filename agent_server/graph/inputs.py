@@ -119,7 +119,7 @@ def pair_calls(turns: Sequence[Turn]) -> dict[int, ToolOutput]:
     outputs: dict[int, ToolOutput] = {}
     for place, turn in enumerate(turns):
         if isinstance(turn, Call):
-            if turn.id in waiting:
+            if turn.id in waiting and _is_complete(turns[waiting[turn.id]]):
                 raise _unpaired(f"Two open function calls have the call_id {turn.id[:64]}.")
             waiting[turn.id] = place
         elif isinstance(turn, ToolOutput):
@@ -128,10 +128,13 @@ def pair_calls(turns: Sequence[Turn]) -> dict[int, ToolOutput]:
                 raise _unpaired(f"No tool call found for function call output with call_id {call_id}.")
             outputs[waiting.pop(turn.call_id)] = turn
     for call_id, place in waiting.items():
-        call = turns[place]
-        if isinstance(call, Call) and call.complete:
+        if _is_complete(turns[place]):
             raise _unpaired(f"No tool output found for function call {call_id[:64]}.")
     return outputs
+
+
+def _is_complete(turn: Turn) -> bool:
+    return isinstance(turn, Call) and turn.complete
 
 
 def _unpaired(message: str) -> RequestError:
@@ -196,7 +199,7 @@ def _model_call(group: Mapping[int, _ModelTurn], outputs: Mapping[int, ToolOutpu
         if isinstance(turn, Call):
             output = outputs[place]
             yield ToolMessage(
-                _content(output.parts),  # type: ignore[arg-type]
+                content_of(output.parts),  # type: ignore[arg-type]
                 tool_call_id=turn.id,
                 name=turn.name,
                 status="error" if output.failed else "success",
@@ -220,14 +223,15 @@ def _model_blocks(turn: _ModelTurn) -> list[dict[str, Any]]:
 
 
 def _message(turn: Message) -> BaseMessage:
-    content: Any = _content(turn.parts)
+    content: Any = content_of(turn.parts)
     if turn.role == "user":
         return HumanMessage(content, id=turn.id)
     extra = {"__openai_role__": "developer"} if turn.role == "developer" else {}  # langchain_openai's mark
     return SystemMessage(content, id=turn.id, additional_kwargs=extra)
 
 
-def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
+def content_of(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
+    """The content of a LangChain message: text where it is one text, else v1 content blocks."""
     return _plain([_block(part) for part in parts])
 
 

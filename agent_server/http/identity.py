@@ -13,6 +13,9 @@ from agent_server import ids
 
 Network = IPv4Network | IPv6Network
 
+TENANT = "default"
+"""Whose everything is, until there is authentication."""
+
 
 class Identity(NamedTuple):
     """What a trusted proxy says of the caller; all None for anybody else."""

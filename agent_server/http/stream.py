@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
 from agent_server.events import Event
 from agent_server.framing import Frame, Framing
-from agent_server.runs.engine import Engine, Run
+from agent_server.runs.log import EventLog
 
 _BATCH = 1024
+_WRITE = 65_536
+"""Bytes in one write, or as many as one event has: what waits for a reader that does not read is no more."""
 
 
 class Encoder(Protocol):
@@ -28,25 +30,28 @@ class Encoder(Protocol):
 
 
 class EventStream:
-    """An ASGI response: the run's log through an encoder and a framing, from its first event to its last.
+    """An ASGI response: a run's log through an encoder and a framing, from its first event to its last.
 
-    Frames that are ready together leave in one write. A silence of `heartbeat` seconds is broken by a heartbeat; a
-    client that takes nothing for `send_timeout` seconds is dropped. The run is cancelled when its client is gone.
+    Frames that are ready together leave in one write; the first `skip` frames are left out. A silence of `heartbeat`
+    seconds is broken by a heartbeat; a client that takes nothing for `send_timeout` seconds is dropped. `left` is
+    called when the client is gone before the end.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        run: Run,
+        log: EventLog,
         encoder: Encoder,
         framing: Framing,
         *,
         headers: Mapping[str, str],
         heartbeat: float = 15.0,
         send_timeout: float = 30.0,
+        skip: int = 0,
+        left: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        self._engine = engine
-        self._run = run
+        self._log = log
+        self._skip = skip
+        self._left = left
         self._encoder = encoder
         self._framing = framing
         self._headers = {
@@ -68,21 +73,22 @@ class EventStream:
             if not client.gone:
                 await send({"type": "http.response.body", "body": self._framing.end, "more_body": False})
         finally:
-            if not self._run.log.closed:
-                await self._engine.cancel(self._run, "client disconnected")
+            if self._left is not None and not self._log.over:
+                await self._left()
 
     async def _pump(self, send: Send, pulse: _Pulse) -> None:
         """Write what the log has, wait for more, until it is closed and read.
 
         The first write waits for nothing: `created` leaves before the graph starts.
         """
-        log, write, feed = self._run.log, self._framing.write, self._encoder.feed
-        after = 0
+        log, after = self._log, 0
         while True:
             if batch := log.read(after, _BATCH):
-                after += len(batch)
-                body = b"".join([write(frame) for event in batch for frame in feed(event)])
-            elif log.closed:
+                count, body = self._encoded(batch)
+                after += count
+                if not body:
+                    await asyncio.sleep(0)  # there may be much to be left out
+            elif log.over:
                 return
             elif await pulse.outlasts(log.waiter()):
                 body = self._framing.heartbeat
@@ -93,14 +99,28 @@ class EventStream:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 pulse.end_write()
 
+    def _encoded(self, batch: Sequence[Event]) -> tuple[int, bytes]:
+        """As many of the events as one write takes, and what is to be written."""
+        write, feed = self._framing.write, self._encoder.feed
+        pieces: list[bytes] = []
+        size = count = 0
+        for event in batch:
+            count += 1
+            for frame in feed(event):
+                if self._skip:
+                    self._skip -= 1
+                    continue
+                pieces.append(write(frame))
+                size += len(pieces[-1])
+            if size >= _WRITE:
+                break
+        return count, b"".join(pieces)
 
-async def run_to_end(engine: Engine, run: Run, receive: Receive) -> bool:
-    """Wait until the run is over. False when the client left first; the run is then cancelled."""
+
+async def read_to_end(log: EventLog, receive: Receive) -> bool:
+    """Wait until a run is over. False when the client left first."""
     async with WatchedClient(receive) as client:
-        while not run.log.closed:
-            await run.log.waiter()
-    if client.gone:
-        await engine.cancel(run, "client disconnected")
+        await log.until_over()
     return not client.gone
 
 

@@ -196,6 +196,9 @@ class _Watched(Recorder):
         self._spans.feed(event)
         self._recorder.feed(event)
 
+    def at_rest(self) -> bool:
+        return self._recorder.at_rest()
+
     def chunks(self, model_run_id: str) -> Callable[[Any], None] | None:
         return self._recorder.chunks(model_run_id)
 

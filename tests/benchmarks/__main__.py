@@ -1,7 +1,7 @@
 """The benchmark: `python -m tests.benchmarks [--quick] [--only NAME,...]`. Linux; two cores wanted.
 
-Servers are pinned to one core, the load comes from another; ratios are taken within one run. NAME is a
-measure (throughput, yielding, tracing, first_byte, cost, memory, start) or a peer (ours, limit, bare, mlflow_off...).
+Servers are pinned to one core, the load comes from another; ratios are taken within one run. NAME is a measure
+(throughput, yielding, tracing, stores, first_byte, cost, memory, start) or a peer (ours, limit, bare, mlflow_off...).
 Exit status is 1 when a target is missed or a peer gave a wrong answer, otherwise 0; what was skipped is said.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from tests.benchmarks import report
 from tests.benchmarks.catalogue import PEERS, Peer
 from tests.benchmarks.client import IncompleteAnswer
-from tests.benchmarks.measures import cost, first_byte, memory, start, throughput, tracing
+from tests.benchmarks.measures import cost, first_byte, memory, start, stored, throughput, tracing
 from tests.benchmarks.measures.fleet import Fleet
 from tests.benchmarks.processes import LOAD_CORE, SERVER_CORE, CpuTimes, ProcessFailed
 from tests.benchmarks.report import Figure
@@ -59,9 +59,15 @@ MEASURES = {
         full=partial(tracing.measure, prompt="tokens 200", rounds=7, seconds=1.0),
         quick=partial(tracing.measure, prompt="tokens 200", rounds=5, seconds=0.5),
     ),
+    "stores": Measure(
+        "ours ours_sqlite",
+        ("ours_sqlite/ours",),
+        full=partial(stored.measure, prompt="tokens 200", rounds=7, seconds=2.0),
+        quick=partial(stored.measure, prompt="tokens 200", rounds=5, seconds=0.5),
+    ),
     "first_byte": Measure(
-        "ours bare mlflow_off",
-        ("first byte over bare",),
+        "ours ours_sqlite bare mlflow_off",
+        ("first byte over bare", "first byte, SQLite over memory"),
         full=partial(first_byte.measure, rounds=20),
         quick=partial(first_byte.measure, rounds=3),
     ),

@@ -72,9 +72,15 @@ _SERVE = _python(
     "--log-level",
     "warning",
 )
+_MEMORY = {"AGENT_SERVER_STORE": "memory"}
 
-OURS = Program("ours", _SERVE, ready="/ready")
-OURS_TRACED = Program("ours_traced", (*_SERVE, "--tracing"), ready="/ready", needs="mlflow", environment=_TRACKING)
+OURS = Program("ours", _SERVE, ready="/ready", environment=_MEMORY)
+OURS_TRACED = Program(
+    "ours_traced", (*_SERVE, "--tracing"), ready="/ready", needs="mlflow", environment=_TRACKING | _MEMORY
+)
+OURS_SQLITE = Program(
+    "ours_sqlite", _SERVE, ready="/ready", environment={"AGENT_SERVER_STORE": "sqlite:///{scratch}/runs.db"}
+)
 LIMIT = Program("limit", _peer_module("limit"), ready="")
 BARE = Program("bare", _peer_module("bare", "{port}"))
 CEILING = Program("ceiling", _peer_module("ceiling", "{port}"))
@@ -114,6 +120,7 @@ PEERS = {
         Peer("ours_responses", OURS, _responses("/responses")),
         Peer("ours_invocations", OURS, _responses("/invocations")),
         Peer("ours_traced", OURS_TRACED, _responses("/v1/responses")),
+        Peer("ours_sqlite", OURS_SQLITE, _responses("/v1/responses")),
         Peer("limit", LIMIT),
         Peer("bare", BARE, _PLAIN),
         Peer("mlflow_off", MLFLOW[0], _MLFLOW),

@@ -27,6 +27,7 @@ KNOWN: dict[Any, st.SearchStrategy[Any]] = {
     Any: json_values,
     type(None): st.none(),
     dict[str, Any]: objects,
+    dict[str, str]: st.dictionaries(texts, texts, max_size=3),
 }
 
 

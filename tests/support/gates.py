@@ -26,6 +26,11 @@ class Gate:
         self._opened, self._reached = Future(), Future()
 
     @property
+    def is_open(self) -> bool:
+        """Whether everybody is let through."""
+        return self._opened.done()
+
+    @property
     def is_reached(self) -> bool:
         """Whether anybody has come to the gate."""
         return self._reached.done()

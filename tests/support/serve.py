@@ -28,10 +28,13 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def running(app: ASGIApp, patience: float = PATIENCE) -> Iterator[str]:
-    """Serve an ASGI app; yields its base URL, without a slash at the end. It has `patience` seconds to stop."""
+def running(app: ASGIApp, patience: float = PATIENCE, **options: Any) -> Iterator[str]:
+    """Serve an ASGI app; yields its base URL, without a slash at the end. It has `patience` seconds to stop.
+
+    `options` are uvicorn's.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
-    server = _Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5))
+    server = _Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5, **options))
 
     def run() -> None:
         try:

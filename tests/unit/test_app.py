@@ -244,8 +244,16 @@ BAD: dict[str, tuple[Any, str, int, str | None]] = {
         400,
         "previous_response_id",
     ),
-    "conversation": ({"input": "hi", "conversation": "conv_1"}, JSON, 400, "conversation"),
-    "background": ({"input": "hi", "background": True}, JSON, 400, "background"),
+    "an unknown conversation": ({"input": "hi", "conversation": "conv_1"}, JSON, 404, "conversation"),
+    "a conversation and a response": (
+        {"input": "hi", "conversation": "conv_1", "previous_response_id": "resp_1"},
+        JSON,
+        400,
+        "previous_response_id",
+    ),
+    "conversation as a number": ({"input": "hi", "conversation": 1}, JSON, 400, "conversation"),
+    "background as text": ({"input": "hi", "background": "true"}, JSON, 400, "background"),
+    "background without a store": ({"input": "hi", "background": True, "store": False}, JSON, 400, "store"),
 }
 
 

@@ -392,7 +392,7 @@ async def test_bad_settings_are_named_line_by_line(tmp_path: Path) -> None:
     assert (code, out) == (2, "")
     assert sorted(err.splitlines()) == [
         "agent-server: AGENT_SERVER_PORT: Input should be a valid integer, unable to parse string as an integer",
-        "agent-server: AGENT_SERVER_STORE: Input should be 'memory'",
+        "agent-server: AGENT_SERVER_STORE: it must be memory, sqlite:///path or postgresql://user@host/database",
         "agent-server: AGENT_SERVER_TRUSTED_PROXIES: 10.0.0.1/8 has host bits set",
     ]
 
@@ -439,7 +439,8 @@ def test_options_offer_what_the_settings_accept() -> None:
     assert set(cli.STYLES) == set(get_args(ToolItems))
     assert set(cli.LEVELS) == set(get_args(LogLevel))
     assert {f"tool_items_{mount}" for mount in cli.MOUNTS} < Settings.model_fields.keys()
-    for name in ("host", "port", "workers", "store", "log_level"):
+    assert Settings(store=cli.STORE).store == cli.STORE
+    for name in ("host", "port", "workers", "log_level"):
         default = Settings.model_fields[name].get_default(call_default_factory=True)
         assert options[name].help.endswith(f"[default: {default}]")
 

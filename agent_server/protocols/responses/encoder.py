@@ -33,6 +33,7 @@ class ResponsesEncoder:
         self._tool_items = tool_items
         self._emitter = Emitter()
         self._client_tools: frozenset[str] = frozenset()
+        self._approvals: dict[str, str] = {}
         self._label = "agent"
         self._hidden: set[str] = set()  # messages and calls inside a tool
         self._messages: dict[str, MessageTrack] = {}
@@ -50,6 +51,10 @@ class ResponsesEncoder:
                 return [head.text_delta(event)]
         self._dispatch(event)
         return self._emitter.take()
+
+    def response_so_far(self) -> dict[str, Any]:
+        """The response object with the items that are done; after the last event, `response`."""
+        return {**self.response, "output": self._emitter.output()}
 
     def _dispatch(self, event: ev.Event) -> None:
         match event:
@@ -85,6 +90,7 @@ class ResponsesEncoder:
     def _on_started(self, event: ev.RunStarted) -> None:
         self._emitter.run_id = event.run_id
         self._client_tools = frozenset(event.client_tools)
+        self._approvals = event.approvals
         self._label = event.agent or self._label
         self.response = {
             "id": ids.response_id(event.run_id),
@@ -201,7 +207,8 @@ class ResponsesEncoder:
 
     def _make_call(self, call_id: str, name: str, *, hosted: bool) -> CallTrack:
         """A new call. Another of the same id may still wait for its output: some providers use ids again."""
-        track = CallTrack(self._emitter, call_id, name, hosted=hosted, label=self._label)
+        approval = self._approvals.get(call_id, "")
+        track = CallTrack(self._emitter, call_id, name, hosted=hosted, label=self._label, approval=approval)
         self._calls[call_id] = track
         self._made.append(track)
         return track

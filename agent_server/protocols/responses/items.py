@@ -7,7 +7,8 @@ messages their type, as Open Responses and MLflow allow.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from agent_server import framing
@@ -37,8 +38,14 @@ _FAILED = frozenset({"failed", "incomplete"})
 _NOTHING_NEW = "'input' holds nothing to answer; at least one item is needed."
 
 
-def read_input(body: Fields) -> tuple[Turn, ...]:
-    """The turns of a request, not empty, each call paired with its output.
+def read_turns(items: list[Any], param: str = "input") -> tuple[Turn, ...]:
+    """The turns of items, which are those of `param`; calls need not be paired. Raises as `read_input` does."""
+    return _read_items(Fields({param: items}).children(param))
+
+
+def read_input(body: Fields, *, goes_on: bool = False) -> tuple[Turn, ...]:
+    """The turns of a request, each call paired with its output, unless the request `goes_on` from another: then it
+    may be empty, and answer calls that were made before.
 
     Raises `RequestError` naming the path, such as `input[3].content[0].type`, and `UnsupportedError` for
     items that need what this server does not have.
@@ -51,13 +58,39 @@ def read_input(body: Fields) -> tuple[Turn, ...]:
             raise too_long("input", f"at most {MAX_ITEMS} items", len(value), "array")
         items = body.children("input")
         _check_size(items)
-        turns = tuple(turn for item in items for turn in _read_item(item))
+        turns = _read_items(items)
     else:
         raise wrong_type("input", "a string or an array of items", value)
+    if goes_on:
+        return turns
     if not turns:
         raise RequestError(_NOTHING_NEW, param="input", code="empty_array")
     pair_calls(turns)
     return turns
+
+
+def _read_items(items: Iterable[Fields]) -> tuple[Turn, ...]:
+    turns: list[Turn] = []
+    for item in items:
+        turns += _read_item(item)
+        if item.get("type") == "mcp_approval_request":
+            _hold_back(turns, item.get("name"))
+    return tuple(turns)
+
+
+def _hold_back(turns: list[Turn], name: Any) -> None:
+    """A call that was to be approved first never ran by itself: once it is approved, it is told again."""
+    waiting: dict[str, int] = {}
+    for place, turn in enumerate(turns):
+        if isinstance(turn, Call):
+            waiting[turn.id] = place
+        elif isinstance(turn, ToolOutput):
+            waiting.pop(turn.call_id, None)
+    for place in waiting.values():
+        call = turns[place]
+        if isinstance(call, Call) and call.complete and call.name == name:
+            turns[place] = replace(call, complete=False)
+            return
 
 
 def _check_size(items: list[Fields]) -> None:
@@ -175,6 +208,7 @@ _READERS: dict[str, Callable[[Fields], Iterator[Turn]]] = {
     "custom_tool_call_output": _tool_output,
     "mcp_call": _mcp_call,
     "mcp_list_tools": _nothing,
+    "mcp_approval_request": _nothing,
     "reasoning": _reasoning,
     "image_generation_call": _image_generation_call,
 }
@@ -183,10 +217,9 @@ _NOT_STORED = "needs stored responses, which this server does not keep yet."
 _HOSTED = "belongs to a hosted tool, which this server does not have."
 _UNSERVED = {
     "item_reference": _NOT_STORED,
-    "mcp_approval_request": _NOT_STORED,
     "mcp_approval_response": _NOT_STORED,
     "compaction": "items cannot be read by this server.",
-    "compaction_trigger": "needs compaction, which this server does not do.",
+    "compaction_trigger": "needs compaction within a response, which this server does not do.",
     "additional_tools": "is not served; declare tools in 'tools'.",
     "configuration_update": "is not served; set options in the request.",
     **dict.fromkeys(

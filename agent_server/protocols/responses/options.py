@@ -7,16 +7,19 @@ schema are accepted beside the flat ones, as Databricks' clients send them.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from agent_server.context import ModelOptions
 from agent_server.errors import RequestError, UnsupportedError
-from agent_server.protocols.responses.fields import Fields, invalid, missing, not_among
+from agent_server.graph.agent import Agent
+from agent_server.protocols.responses.fields import Fields, invalid, missing, not_among, wrong_type
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _HOW_NAMES_LOOK = "it must be 1 to 64 letters, digits, underscores or dashes"
 
+_FUNCTION = ("name", "description", "parameters", "strict")
+_APPROVALS = ("always", "never")
 _TOOL_MODES = ("none", "auto", "required")
 _VERBOSITIES = ("low", "medium", "high")
 _FORMATS = ("text", "json_schema", "json_object")
@@ -55,14 +58,16 @@ _OTHER_TOOLS = frozenset(
 def read_options(body: Fields) -> ModelOptions:
     """The model options of a request.
 
-    Raises `RequestError` naming the parameter, and `UnsupportedError` for tools other than functions.
+    Raises `RequestError` naming the parameter, and `UnsupportedError` for tools of other kinds than these.
     """
-    tools = _read_tools(body)
+    declared = declared_tools(body)
+    tools = tuple({key: tool[key] for key in _FUNCTION} for tool in declared if tool["type"] == "function")
     names = frozenset(tool["name"] for tool in tools)
     text = body.child("text") or Fields({}, "text")
     return ModelOptions(
         instructions=body.text("instructions"),
         tools=tools,
+        server_tools=_server_tools([tool for tool in declared if tool["type"] == "mcp"]),
         tool_choice=_read_tool_choice(body, names),
         parallel_tool_calls=body.flag("parallel_tool_calls"),
         response_format=_read_format(text),
@@ -76,32 +81,100 @@ def read_options(body: Fields) -> ModelOptions:
     )
 
 
-def check_tools(options: ModelOptions, server_tools: Collection[str]) -> None:
-    """Refuse a client's tool that has the name of one of the agent's own."""
-    for place, tool in enumerate(options.tools):
-        if tool["name"] in server_tools:
+def check_tools(declared: Sequence[Mapping[str, Any]], agent: Agent) -> None:
+    """Refuse a client's tool that has the name of one of the agent's own, and references to what it does not have."""
+    for place, tool in enumerate(declared):
+        path = f"tools[{place}]"
+        if tool["type"] == "mcp":
+            _check_reference(tool, path, agent)
+        elif tool["name"] in agent.tool_names:
             message = f"The agent has a tool of its own named {tool['name']!r}; give yours another name."
-            raise RequestError(message, param=f"tools[{place}].name", code="duplicate_tool")
+            raise RequestError(message, param=f"{path}.name", code="duplicate_tool")
 
 
-def _read_tools(body: Fields) -> tuple[Mapping[str, Any], ...]:
-    tools: dict[str, Mapping[str, Any]] = {}
+def _check_reference(tool: Mapping[str, Any], path: str, agent: Agent) -> None:
+    """The tools of the agent are there anyhow. A reference may leave some out, where the agent heeds that, and may
+    ask for approvals where the agent does."""
+    label, allowed, approval = tool["server_label"], tool.get("allowed_tools"), tool.get("require_approval")
+    if label != agent.name:
+        message = f"There are no tools labelled '{label[:64]}': the agent's own have its name, {agent.name!r}."
+        raise UnsupportedError(message, param=f"{path}.server_label", code="unsupported_tool")
+    if allowed is not None:
+        unknown = [name for name in allowed if name not in agent.tool_names]
+        if unknown:
+            raise invalid(f"{path}.allowed_tools", f"the agent has no tool '{unknown[0][:64]}'")
+        if not agent.takes_options and not agent.tool_names <= set(allowed):
+            message = f"The agent {agent.name!r} cannot leave tools out; it lacks the RequestOptions middleware."
+            raise UnsupportedError(message, param=f"{path}.allowed_tools")
+    wants_approvals = approval == "always" or (isinstance(approval, Mapping) and bool(approval.get("always")))
+    if wants_approvals and not agent.asks:
+        message = f"The agent {agent.name!r} asks for no approvals."
+        raise UnsupportedError(message, param=f"{path}.require_approval")
+
+
+def declared_tools(body: Fields) -> list[dict[str, Any]]:
+    """The tools of a request, as the response repeats them: functions, and references to the agent's own tools, which
+    the API knows as those of an MCP server."""
+    tools: list[dict[str, Any]] = []
+    names: set[str] = set()
     for declared in body.children("tools"):
         kind = declared.required_text("type")
+        if kind == "mcp":
+            tools.append(_read_reference(declared))
+            continue
         _check_function(declared, kind)
         tool = _flat(declared, kind)
         name = tool.required_text("name")
         _check_name(name, tool.at("name"))
-        if name in tools:
+        if name in names:
             raise invalid(tool.at("name"), f"two tools are named '{name}'", code="duplicate_tool")
         parameters = tool.child("parameters")
-        tools[name] = {
-            "name": name,
-            "description": tool.text("description"),
-            "parameters": parameters and parameters.values(),
-            "strict": tool.flag("strict"),
-        }
-    return tuple(tools.values())
+        names.add(name)
+        tools.append(
+            {
+                "type": "function",
+                "name": name,
+                "description": tool.text("description"),
+                "parameters": parameters and parameters.values(),
+                "strict": tool.flag("strict"),
+            }
+        )
+    return tools
+
+
+def _read_reference(declared: Fields) -> dict[str, Any]:
+    """`{"type": "mcp", "server_label"}`. No address in it is ever called, and no secret repeated."""
+    tool: dict[str, Any] = {"type": "mcp", "server_label": declared.required_text("server_label")}
+    if declared.get("allowed_tools") is not None:
+        tool["allowed_tools"] = _tool_names(declared, "allowed_tools")
+    approval = declared.get("require_approval")
+    if isinstance(approval, dict):
+        rules = declared.required_child("require_approval")
+        named = {key: _tool_names(rules, key) for key in _APPROVALS if rules.get(key) is not None}
+        tool["require_approval"] = {key: {"tool_names": names} for key, names in named.items()}
+    elif approval is not None:
+        tool["require_approval"] = declared.choice("require_approval", _APPROVALS)
+    return tool
+
+
+def _tool_names(owner: Fields, key: str) -> list[str]:
+    """Names, as a list or in a filter."""
+    if isinstance(owner.get(key), dict):
+        owner = owner.required_child(key)
+        if owner.get("read_only") is not None:
+            raise UnsupportedError("Tools do not tell whether they only read.", param=owner.at("read_only"))
+        key = "tool_names"
+    names = owner.array(key)
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            raise wrong_type(f"{owner.at(key)}[{place}]", "a string", name)
+    return list(names)
+
+
+def _server_tools(references: Sequence[Mapping[str, Any]]) -> tuple[str, ...] | None:
+    if not references or any("allowed_tools" not in each for each in references):
+        return None
+    return tuple(sorted({name for each in references for name in each["allowed_tools"]}))
 
 
 def _read_tool_choice(body: Fields, names: Collection[str]) -> str | Mapping[str, Any] | None:

@@ -64,10 +64,13 @@ def mcp_call(
     name: str,
     arguments: str,
     finished: ToolFinished | None = None,
+    approval_request_id: str = "",
 ) -> dict[str, Any]:
     """A tool call that runs on the server, with its output in the same item."""
     item = {"id": item_id, "type": "mcp_call", "status": status, "server_label": server_label}
     item |= {"name": name, "arguments": arguments}
+    if approval_request_id:
+        item["approval_request_id"] = approval_request_id
     if finished is None or finished.status == "pending":
         return item
     text = as_text(finished.output)

@@ -11,22 +11,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_server.context import ModelOptions, RequestContext
-from agent_server.errors import UnsupportedError
+from agent_server.errors import RequestError, UnsupportedError
 from agent_server.graph.agent import Agent
 from agent_server.graph.inputs import Turn
 from agent_server.protocols.responses.fields import Fields, not_among, too_long, wrong_type
 from agent_server.protocols.responses.items import read_input
-from agent_server.protocols.responses.options import check_tools, read_options
+from agent_server.protocols.responses.options import check_tools, declared_tools, read_options
 
 _NOT_KEPT = "which this server does not keep yet"
+_KEPT = {
+    "previous_response_id": "needs responses that are kept, which a model does not do; send the whole conversation",
+    "conversation": "needs conversations that are kept, which a model does not do; send the whole conversation",
+}
 _UNSERVED = {
-    "previous_response_id": f"needs stored responses, {_NOT_KEPT}; send the whole conversation in 'input'",
-    "conversation": f"needs stored conversations, {_NOT_KEPT}; send the whole conversation in 'input'",
     "prompt": f"needs stored prompts, {_NOT_KEPT}",
-    "context_management": "needs compaction, which this server does not do",
+    "context_management": "needs compaction within a response, which this server does not do",
     "moderation": "needs a moderation model, which this server does not have",
 }
-_INCLUDABLE = (
+INCLUDABLE = (
     "code_interpreter_call.outputs",
     "computer_call_output.output.image_url",
     "file_search_call.results",
@@ -57,6 +59,8 @@ class ResponsesRequest:
     conversation_id: str | None
     user_id: str | None
     return_trace: bool
+    store: bool | None
+    background: bool
     echo: dict[str, Any]
 
     def context(self, request_id: str, identity: Mapping[str, str | None]) -> RequestContext:
@@ -72,15 +76,23 @@ class ResponsesRequest:
         )
 
 
-def parse_request(body: Mapping[str, Any]) -> ResponsesRequest:
+def parse_request(body: Mapping[str, Any], *, keeps: bool = False, goes_on: bool = False) -> ResponsesRequest:
     """A create request, checked in all its parts. A null counts as absent, everywhere.
+
+    Where nobody `keeps` responses, what needs that is refused. What is said of a request that `goes_on` from
+    another holds for its input: `read_input`.
 
     Raises `RequestError` naming the parameter, and `UnsupportedError` for what this server cannot do.
     """
     fields = Fields(body)
-    _check_kept(fields)
+    _check_served(fields)
+    if not keeps:
+        _check_not_kept(fields)
+    store, background = fields.flag("store"), fields.flag("background") or False
+    if background and store is False:
+        raise RequestError("A response in the background has to be stored.", param="store")
     _check_hints(fields)
-    options, metadata = read_options(fields), _read_metadata(fields)
+    options, metadata = read_options(fields), read_metadata(fields)
     context = fields.child("context") or Fields({})
     databricks = fields.child("databricks_options") or Fields({})
     custom_inputs = fields.child("custom_inputs")
@@ -91,7 +103,7 @@ def parse_request(body: Mapping[str, Any]) -> ResponsesRequest:
     )
     return ResponsesRequest(
         model=fields.text("model"),
-        turns=read_input(fields),
+        turns=read_input(fields, goes_on=goes_on),
         options=options,
         stream=fields.flag("stream") or False,
         metadata=metadata,
@@ -99,6 +111,8 @@ def parse_request(body: Mapping[str, Any]) -> ResponsesRequest:
         conversation_id=context.text("conversation_id", longest=512),
         user_id=next((user for user in users if user), None),
         return_trace=databricks.flag("return_trace") or False,
+        store=store,
+        background=background,
         echo={**_echo(fields, options, metadata), **_memory(custom_inputs)},
     )
 
@@ -106,7 +120,7 @@ def parse_request(body: Mapping[str, Any]) -> ResponsesRequest:
 def check_served(asked: ResponsesRequest, agent: Agent) -> None:
     """What only an agent with the `RequestOptions` middleware can honour is refused by the others."""
     options = asked.options
-    check_tools(options, agent.tool_names)
+    check_tools(asked.echo["tools"], agent)
     if agent.takes_options:
         return
     needs = {
@@ -126,13 +140,19 @@ def default_echo() -> dict[str, Any]:
     return _echo(Fields({}), ModelOptions(), {})
 
 
-def _check_kept(body: Fields) -> None:
-    for key, lacking in _UNSERVED.items():
+def _check_not_kept(body: Fields) -> None:
+    for key, lacking in _KEPT.items():
         if body.get(key) is not None:
             raise UnsupportedError(f"'{key}' {lacking}.", param=key)
     if body.flag("background"):
-        message = f"'background' needs stored responses, {_NOT_KEPT}; stream the response instead."
+        message = "'background' needs responses that are kept, which a model does not do; stream the response instead."
         raise UnsupportedError(message, param="background")
+
+
+def _check_served(body: Fields) -> None:
+    for key, lacking in _UNSERVED.items():
+        if body.get(key) is not None:
+            raise UnsupportedError(f"'{key}' {lacking}.", param=key)
     if body.choice("truncation", _TRUNCATIONS) == "auto":
         message = "'truncation' can only be 'disabled': this server never shortens a conversation."
         raise UnsupportedError(message, param="truncation")
@@ -143,21 +163,20 @@ def _check_kept(body: Fields) -> None:
 
 def _check_hints(body: Fields) -> None:
     """Hints may go unheeded; they must still be what they claim to be."""
-    body.flag("store")
     body.text("service_tier", longest=64)
     body.text("prompt_cache_key", longest=64)
     for place, value in enumerate(body.array("include")):
         path = f"include[{place}]"
         if not isinstance(value, str):
             raise wrong_type(path, "a string", value)
-        if value not in _INCLUDABLE:
-            raise not_among(path, value, _INCLUDABLE)
+        if value not in INCLUDABLE:
+            raise not_among(path, value, INCLUDABLE)
     stream_options = body.child("stream_options")
     if stream_options:
         stream_options.flag("include_obfuscation")
 
 
-def _read_metadata(body: Fields) -> dict[str, str]:
+def read_metadata(body: Fields) -> dict[str, str]:
     """At most 16 pairs, keys of at most 64 characters, values of at most 512."""
     declared = body.child("metadata")
     if declared is None:
@@ -181,7 +200,7 @@ def _echo(body: Fields, options: ModelOptions, metadata: Mapping[str, str]) -> d
         "parallel_tool_calls": options.parallel_tool_calls is not False,
         "temperature": 1.0 if options.temperature is None else options.temperature,
         "tool_choice": options.tool_choice or "auto",
-        "tools": [{"type": "function", **tool} for tool in options.tools],
+        "tools": declared_tools(body),
         "top_p": 1.0 if options.top_p is None else options.top_p,
         "previous_response_id": None,
         "reasoning": {"effort": None, "summary": None, **(options.reasoning or {})},

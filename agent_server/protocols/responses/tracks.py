@@ -212,12 +212,15 @@ class MessageTrack(Track):
 class CallTrack(Track):
     """A tool call: a `function_call` item and its output item, or one `mcp_call` item for both."""
 
-    def __init__(self, emitter: Emitter, call_id: str, name: str, *, hosted: bool, label: str) -> None:
+    def __init__(
+        self, emitter: Emitter, call_id: str, name: str, *, hosted: bool, label: str, approval: str = ""
+    ) -> None:
         self._emitter = emitter
         self._call_id = call_id
         self._name = name
         self._hosted = hosted
         self._label = label
+        self._approval = approval
         self._item: Item | None = None
         self._arguments = ""
         self._early: ev.ToolFinished | None = None  # an output that came before the arguments were whole
@@ -249,7 +252,7 @@ class CallTrack(Track):
         if item is None:
             raise RuntimeError("the item is not open")
         if self._hosted:
-            return output.mcp_call(item.id, status, self._label, self._name, self._arguments, finished)
+            return output.mcp_call(item.id, status, self._label, self._name, self._arguments, finished, self._approval)
         return output.function_call(item.id, status, self._call_id, self._name, self._arguments)
 
     def _start(self) -> None:

@@ -220,3 +220,25 @@ async def test_waiting_for_a_log_that_has_ended_is_over_at_once() -> None:
     log = EventLog()
     log.append(END)
     assert log.waiter().done()
+
+
+@pytest.mark.usefixtures("small_lag")
+def test_what_a_log_knows_from_a_store_is_never_merged() -> None:
+    log = EventLog()
+    events = [delta(letter) for letter in "abcdefgh"]
+    log.know(0, events)
+    log.know(5, [*events[5:], delta("i"), END])  # some of it is known already
+    assert log.read(0) == [*events, delta("i"), END]
+    assert log.over
+    log.know(10, [delta("late")])
+    assert len(log) == 10
+
+
+async def test_readers_that_left_leave_nothing_in_the_log_they_waited_for() -> None:
+    log = EventLog()
+    staying = log.waiter()
+    for _ in range(10_000):
+        log.waiter().cancel()
+    assert len(log._wakers) < 200
+    log.append(END)
+    await staying

@@ -8,6 +8,7 @@ from openai.types.responses import Response
 
 from agent_server.context import ModelOptions
 from agent_server.errors import RequestError
+from agent_server.graph.agent import Agent
 from agent_server.graph.inputs import Message, Text
 from agent_server.protocols.responses.options import check_tools
 from agent_server.protocols.responses.request import default_echo, parse_request
@@ -54,6 +55,10 @@ REST: dict[str, Any] = {
     "output": [],
     "usage": None,
 }
+
+
+def agent(*tools: str, takes_options: bool = True) -> Agent:
+    return Agent("weather", "", frozenset(tools), takes_options)
 
 
 def asked(**body: Any) -> Any:
@@ -316,9 +321,51 @@ def test_the_user_is_the_one_named_most_closely(body: dict[str, Any], user_id: s
 
 
 def test_a_tool_that_clashes_with_one_of_the_agents_own_is_refused() -> None:
-    options = asked(tools=[{"type": "function", "name": "mine"}, TOOL]).options
-    check_tools(options, {"other"})
+    declared = asked(tools=[{"type": "function", "name": "mine"}, TOOL]).echo["tools"]
+    check_tools(declared, agent("other"))
     with pytest.raises(RequestError) as raised:
-        check_tools(options, frozenset({"get_time"}))
+        check_tools(declared, agent("get_time"))
     assert (raised.value.param, raised.value.status) == ("tools[1].name", 400)
     assert "get_time" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("more", "server_tools"),
+    [
+        ({}, None),
+        ({"server_url": "https://example.invalid/mcp", "authorization": "secret", "require_approval": "never"}, None),
+        ({"allowed_tools": ["get_time"]}, ("get_time",)),
+        ({"allowed_tools": {"tool_names": ["get_time"]}}, ("get_time",)),
+        ({"allowed_tools": []}, ()),
+        ({"require_approval": {"never": {"tool_names": ["get_time"]}}}, None),
+    ],
+)
+def test_a_reference_to_the_agents_own_tools_is_taken_and_repeated_without_secrets(
+    more: dict[str, Any], server_tools: tuple[str, ...] | None
+) -> None:
+    request = asked(tools=[{"type": "mcp", "server_label": "weather", **more}])
+    check_tools(request.echo["tools"], agent("get_time", "get_weather"))
+    assert request.options.server_tools == server_tools
+    assert request.options.tools == ()
+    (told,) = request.echo["tools"]
+    assert (told["type"], told["server_label"]) == ("mcp", "weather")
+    assert told.keys() <= {"type", "server_label", "allowed_tools", "require_approval"}
+
+
+@pytest.mark.parametrize(
+    ("more", "takes_options", "param"),
+    [
+        ({"server_label": "other"}, True, "tools[0].server_label"),
+        ({"allowed_tools": ["get_tides"]}, True, "tools[0].allowed_tools"),
+        ({"allowed_tools": ["get_time"]}, False, "tools[0].allowed_tools"),
+        ({"require_approval": "always"}, True, "tools[0].require_approval"),
+        ({"require_approval": {"always": {"tool_names": ["get_time"]}}}, True, "tools[0].require_approval"),
+    ],
+)
+def test_a_reference_to_what_the_agent_does_not_have_is_refused(
+    more: dict[str, Any], takes_options: bool, param: str
+) -> None:
+    declared = asked(tools=[{"type": "mcp", "server_label": "weather", **more}]).echo["tools"]
+    with pytest.raises(RequestError) as raised:
+        check_tools(declared, agent("get_time", "get_weather", takes_options=takes_options))
+    assert (raised.value.param, raised.value.status) == (param, 400)

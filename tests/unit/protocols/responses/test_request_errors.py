@@ -175,7 +175,6 @@ CASES: list[Case] = [
         (item(type=kind, id="x"), "input[1].type", UNSERVED)
         for kind in (
             "item_reference",
-            "mcp_approval_request",
             "mcp_approval_response",
             "compaction",
             "compaction_trigger",
@@ -267,7 +266,7 @@ CASES: list[Case] = [
     (tool(type="function", function={"name": "g!"}), "tools[1].function.name", VALUE),
     *(
         (tool(type=kind), "tools[1].type", NO_TOOL)
-        for kind in ("web_search", "file_search", "mcp", "code_interpreter", "custom", "shell", "namespace")
+        for kind in ("web_search", "file_search", "code_interpreter", "custom", "shell", "namespace")
     ),
     # tool choice
     (choice("any"), "tool_choice", VALUE),
@@ -329,10 +328,10 @@ def test_what_is_wrong_is_refused_by_its_path(body: dict[str, Any], param: str, 
         ),
         (
             option(previous_response_id="resp_1"),
-            "'previous_response_id' needs stored responses, which this server does not keep yet; "
-            "send the whole conversation in 'input'.",
+            "'previous_response_id' needs responses that are kept, which a model does not do; "
+            "send the whole conversation.",
         ),
-        (tool(type="mcp"), "Tools of type 'mcp' are not served; declare a function instead."),
+        (tool(type="web_search"), "Tools of type 'web_search' are not served; declare a function instead."),
     ],
 )
 def test_the_message_says_what_is_wrong(body: dict[str, Any], message: str) -> None:

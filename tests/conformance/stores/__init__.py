@@ -1,0 +1,1 @@
+"""One kit that every store passes."""
