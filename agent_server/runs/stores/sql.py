@@ -140,7 +140,10 @@ class SqlStore:
 
     async def expire(self, now: int, limit: int) -> int:
         """See `Store`."""
-        return await self._database.write(_expire({"now": now, "limit": limit}))
+        time = {"now": now, "limit": limit}
+        count = await self._database.write(_expire_runs(time))
+        await self._database.write(_expire_rest(time))  # locks threads anew, in their order
+        return count
 
     async def expiring(self, now: int, limit: int) -> list[tuple[str, str]]:
         """See `Store`."""
@@ -276,7 +279,7 @@ def _claim(place: dict[str, Any], claim: dict[str, Any]) -> Steps[Claim | None]:
         # It was released between the two: try again.
 
 
-def _expire(time: dict[str, Any]) -> Steps[int]:
+def _expire_runs(time: dict[str, Any]) -> Steps[int]:
     over = yield Query("over", time)
     over.sort(key=lambda row: (row[0], row[2], row[1]))
     count = yield from _delete_runs([{"tenant": tenant, "id": run_id} for tenant, run_id, *_ in over])
@@ -287,10 +290,13 @@ def _expire(time: dict[str, Any]) -> Steps[int]:
             for tenant, run_id, _, created_at, expires_at, _ in over
         ],
     )
+    return count
+
+
+def _expire_rest(time: dict[str, Any]) -> Steps[None]:
     threads = yield Query("empty_threads", time)
     keys = [{"tenant": tenant, "id": thread_id} for tenant, thread_id in threads]
     yield Each("lock_thread", keys)
     yield Each("delete_empty_thread", keys)
     yield Query("forget_keys", time)
     yield Query("forget_expired", time)
-    return count
