@@ -9,7 +9,7 @@ NODE_DIR := tests/conformance/node
 
 FLOORS := .venv-floors
 
-.PHONY: demo test check fmt golden bench floors clean
+.PHONY: demo test check fmt golden bench storm floors clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m agent_server.demo $(ARGS)
@@ -32,6 +32,10 @@ golden: $(VENV)/.dev  # rewrites the golden files; review the diff
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+storm: $(VENV)/.dev  # 2,000 open streams whose clients vanish together, ten times: memory, seconds, what is left
+	$(BIN)/python -m tests.benchmarks.storm 2000 10 memory
+	$(BIN)/python -m tests.benchmarks.storm 2000 10 sqlite
 
 floors: $(VENV)/bin/python  # the tests on the oldest versions that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv

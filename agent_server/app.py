@@ -81,8 +81,9 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
     settings = settings or Settings()
     _check(agents, settings.default_agent)
     opened = OpenAgents(agents)
-    checkpoints = Checkpoints(settings.store)
-    keeper = Keeper(open_store(settings.store), lease=settings.lease_seconds, forget=checkpoints.forget)
+    store = open_store(settings.store)
+    checkpoints = Checkpoints(store.checkpointer)
+    keeper = Keeper(store, lease=settings.lease_seconds, forget=checkpoints.forget)
     engine = Engine(max_concurrent=settings.max_concurrent_runs, keeper=keeper)
     proxies = settings.trusted_networks
     tracer, chat = _tracer(settings), _chat_proxy(settings)
@@ -131,7 +132,6 @@ async def _lifespan(
             tracer.start()
         if chat is not None:
             stack.push_async_callback(chat.aclose)
-        stack.push_async_callback(checkpoints.aclose)
         stack.push_async_callback(engine.aclose)
         await engine.open()
         await checkpoints.open()

@@ -16,10 +16,12 @@ class ModelOptions:
     """Wishes of one request about the model calls of its run (OpenAI Responses API, create parameters).
 
     `tools` are the client's own function tools, each `{"name", "description", "parameters", "strict"}`.
-    `tool_choice` is "auto", "none", "required", `{"type": "function", "name"}` or
+    `tool_choice` is "auto", "none", "required", `{"type": "function", "name"}`,
+    `{"type": "mcp", "server_label", "name"}` for one of the agent's own, or
     `{"type": "allowed_tools", "mode", "tools"}`. `server_tools` names the only tools of the agent's own that may be
     called; None for all. `response_format` is the `text.format` object, flat:
     `{"type": "json_schema", "name", "schema", "strict"}`, `{"type": "json_object"}`, or None for plain text.
+    `truncation` is "auto" where the oldest turns may be left out of what the model gets, or None.
     """
 
     instructions: str | None = None
@@ -35,6 +37,7 @@ class ModelOptions:
     top_logprobs: int | None = None
     reasoning: Mapping[str, Any] | None = None
     verbosity: str | None = None
+    truncation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from typing import Annotated, Any, NotRequired
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
 from langchain.agents.middleware.types import ExtendedModelResponse, PrivateStateAttr
 from langchain_core.messages import AIMessage, SystemMessage, ToolMessage
+from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.channels import UntrackedValue
 from langgraph.prebuilt.tool_node import ToolCallRequest
@@ -31,6 +32,10 @@ from langgraph.types import Command, interrupt
 from agent_server.context import ModelOptions, RequestContext
 from agent_server.graph.agent import OPTIONS_CHANNEL
 from agent_server.graph.interrupts import CLIENT_TOOL
+from agent_server.graph.tokens import newest_turns
+
+ROOM = 0.9
+"""Share of a model's window that a conversation may fill: its tokens are an estimate."""
 
 _NO_OPTIONS = ModelOptions()
 
@@ -109,7 +114,18 @@ def applied(request: ModelRequest[Any], options: ModelOptions) -> ModelRequest[A
         changes["model_settings"] = {**request.model_settings, **settings}
     if options.instructions:
         changes["system_message"] = _instructed(request.system_message, options.instructions)
-    return request.override(**changes)
+    wanted = request.override(**changes)
+    return _fitted(wanted) if options.truncation == "auto" else wanted
+
+
+def _fitted(request: ModelRequest[Any]) -> ModelRequest[Any]:
+    """The model call without the oldest turns, if the model's profile tells its window and they do not fit in."""
+    window = (request.model.profile or {}).get("max_input_tokens")
+    if not window:
+        return request
+    system = [request.system_message] if request.system_message else []
+    fixed = count_tokens_approximately(system, tools=request.tools or None)
+    return request.override(messages=newest_turns(request.messages, round(ROOM * window) - fixed))
 
 
 def _instructed(system: SystemMessage | None, instructions: str) -> SystemMessage:

@@ -132,7 +132,9 @@ class Settings(BaseSettings):
 
     # How long
     heartbeat_seconds: FiniteFloat = Field(15.0, gt=0, description="Seconds of silence before a stream's heartbeat.")
-    send_timeout_seconds: FiniteFloat = Field(30.0, gt=0, description="Seconds a client may take to accept a write.")
+    send_timeout_seconds: FiniteFloat = Field(
+        30.0, gt=0, description="Seconds a client may accept nothing, or be gone without a word."
+    )
     shutdown_grace_seconds: int = Field(
         10, ge=0, description="Seconds that open requests have to end after SIGTERM or SIGINT."
     )

@@ -1,10 +1,15 @@
-"""The flags of this test suite."""
+"""The flags of this test suite, and what its tests share in a session."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+
+from tests.support.postgres import postgres, postgres_server
+from tests.support.stores import shared_postgres
+
+__all__ = ["postgres", "postgres_server", "shared_postgres"]  # here alone: each module that had them would make its own
 
 os.environ["AGENT_SERVER_TRACING"] = "false"  # a tracking store that one test uses is to be no other's
 

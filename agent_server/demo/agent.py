@@ -48,7 +48,8 @@ class SumArguments(BaseModel):
 def get_current_time(timezone: str) -> str:
     """the date and time in a city"""
     now = datetime.now(zoneinfo.ZoneInfo(timezone))
-    return f"{now:%H:%M} on {now:%A}, {now.day} {now:%B %Y} in {timezone.rpartition('/')[2].replace('_', ' ')}"
+    city = timezone.rpartition("/")[2].replace("_", " ")
+    return f"In {city} it is {now:%H:%M} on {now:%A}, {now.day} {now:%B %Y}"
 
 
 @tool(args_schema=SumArguments)

@@ -7,10 +7,9 @@ LangGraph thread and never see each other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -18,15 +17,13 @@ from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 from langgraph._internal._serde import build_serde_allowlist
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 
 from agent_server.errors import AgentServerError
+from agent_server.graph.savers import Saver
 from agent_server.graph.shape import unbound
-from agent_server.graph.sqlite_saver import ThreadedSqliteSaver
 
-Saver = BaseCheckpointSaver[Any]
 AnyRunnable = Runnable[Any, Any]
 AnyGraph = Pregel[Any, Any, Any, Any]
 
@@ -36,26 +33,21 @@ class CheckpointGoneError(AgentServerError):
 
 
 class Checkpoints:
-    """A checkpointer for graphs that were compiled without one of their own, in the store at `url`."""
+    """A checkpointer for graphs that were compiled without one of their own: the one that `opened` gives."""
 
-    def __init__(self, url: str = "memory") -> None:
-        self._url = url
+    def __init__(self, opened: Callable[[], Awaitable[Saver]]) -> None:
+        self._opened = opened
         self._saver: Saver | None = None
         self._opening = asyncio.Lock()
-        self._stack = AsyncExitStack()
         self._graphs: WeakKeyDictionary[AnyGraph, AnyGraph] = WeakKeyDictionary()
         self._others: WeakSet[Saver] = WeakSet()  # those that graphs were compiled with
 
     async def open(self) -> None:
-        """Connect, and make the tables; once."""
+        """Get the checkpointer, once. The store that has it is open."""
         if self._saver is None:
             async with self._opening:
                 if self._saver is None:
-                    self._saver = await self._stack.enter_async_context(open_saver(self._url))
-
-    async def aclose(self) -> None:
-        """Let go of the database."""
-        await self._stack.aclose()
+                    self._saver = await self._opened()
 
     async def forget(self, thread_id: str) -> None:
         """Delete the checkpoints of a LangGraph thread: here, and in the checkpointers of graphs that have one of
@@ -169,39 +161,3 @@ def _declared_types(graph: AnyGraph) -> set[tuple[str, ...]]:
             channels=dict(each.channels),
         )
     }
-
-
-def strict_serializer() -> JsonPlusSerializer:
-    """Rebuilds LangChain's and LangGraph's own types, and no others (CVE-2025-64439, CVE-2026-28277)."""
-    return JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
-
-
-@asynccontextmanager
-async def open_saver(url: str) -> AsyncIterator[Saver]:
-    """The checkpointer in a store: `memory`, `sqlite:///path` or `postgresql://...`. Its tables are made."""
-    if url.startswith("sqlite:///"):
-        path = Path(url.removeprefix("sqlite:///"))
-        async with ThreadedSqliteSaver.opened(path, strict_serializer()) as sqlite:
-            yield sqlite
-    elif url.startswith("postgres"):
-        async with _postgres(url) as postgres:
-            yield postgres
-    else:
-        yield InMemorySaver(serde=strict_serializer())
-
-
-@asynccontextmanager
-async def _postgres(url: str) -> AsyncIterator[Saver]:
-    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver  # an extra
-    from psycopg import AsyncConnection
-    from psycopg.rows import DictRow, dict_row
-    from psycopg_pool import AsyncConnectionPool
-
-    options = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
-    pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
-        url, kwargs=options, min_size=1, max_size=10, open=False
-    )
-    async with pool:
-        saver = AsyncPostgresSaver(pool, serde=strict_serializer())
-        await saver.setup()
-        yield saver

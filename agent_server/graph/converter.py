@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.runnables.schema import StreamEvent
@@ -65,27 +65,11 @@ class Converter:
         self._finish_reason = ""
         self._root_output: Any = None
         self._answered = False
-        self._readers: dict[str, Callable[[Any], list[Event]]] = {
-            "on_chat_model_start": self._on_model_start,
-            "on_chat_model_stream": self._on_model_stream,
-            "on_chat_model_end": self._on_model_end,
-            "on_chat_model_error": self._on_model_error,
-            "on_llm_start": self._on_model_start,
-            "on_llm_stream": self._on_llm_stream,
-            "on_llm_end": self._on_llm_end,
-            "on_tool_start": self._on_tool_start,
-            "on_tool_end": self._on_tool_end,
-            "on_tool_error": self._on_tool_error,
-            "on_chain_start": self._on_chain_start,
-            "on_chain_stream": self._on_chain_stream,
-            "on_chain_end": self._on_chain_end,
-            "on_custom_event": self._on_custom_event,
-        }
 
     def feed(self, stream_event: StreamEvent) -> list[Event]:
         """The events that one stream event causes. Kinds of stream events not in the table cause none."""
         read = self._readers.get(stream_event["event"])
-        return read(stream_event) if read is not None else []
+        return read(self, stream_event) if read is not None else []
 
     def open_message(self, model_run_id: str) -> OpenMessage | None:
         """The message of a model call that has begun and not ended; chunks may go to its `add_chunk` directly."""
@@ -345,6 +329,25 @@ class Converter:
         output = self._root_output
         found = output.get("custom_outputs") if isinstance(output, Mapping) else None
         return dict(to_jsonable(found)) if isinstance(found, Mapping) else {}
+
+    # -- which method reads which kind of stream event ----------------------------------------------------
+
+    _readers: ClassVar[dict[str, Callable[[Converter, Any], list[Event]]]] = {
+        "on_chat_model_start": _on_model_start,
+        "on_chat_model_stream": _on_model_stream,
+        "on_chat_model_end": _on_model_end,
+        "on_chat_model_error": _on_model_error,
+        "on_llm_start": _on_model_start,
+        "on_llm_stream": _on_llm_stream,
+        "on_llm_end": _on_llm_end,
+        "on_tool_start": _on_tool_start,
+        "on_tool_end": _on_tool_end,
+        "on_tool_error": _on_tool_error,
+        "on_chain_start": _on_chain_start,
+        "on_chain_stream": _on_chain_stream,
+        "on_chain_end": _on_chain_end,
+        "on_custom_event": _on_custom_event,
+    }
 
 
 def namespace(metadata: Mapping[str, Any]) -> tuple[str, ...]:

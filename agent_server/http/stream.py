@@ -37,6 +37,8 @@ class EventStream:
     called when the client is gone before the end.
     """
 
+    __slots__ = ("_encoder", "_framing", "_headers", "_heartbeat", "_left", "_log", "_send_timeout", "_skip")
+
     def __init__(
         self,
         log: EventLog,
@@ -54,19 +56,13 @@ class EventStream:
         self._left = left
         self._encoder = encoder
         self._framing = framing
-        self._headers = {
-            "content-type": framing.media_type,
-            "cache-control": "no-cache",
-            "x-accel-buffering": "no",
-            **headers,
-        }
+        self._headers = headers
         self._heartbeat = heartbeat
         self._send_timeout = send_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        head = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": head})
+            await send({"type": "http.response.start", "status": 200, "headers": self._head()})
             async with WatchedClient(receive) as client:
                 with _Pulse(client, self._heartbeat, self._send_timeout) as pulse:
                     await self._pump(send, pulse)
@@ -76,10 +72,20 @@ class EventStream:
             if self._left is not None and not self._log.over:
                 await self._left()
 
+    def _head(self) -> list[tuple[bytes, bytes]]:
+        headers = {
+            "content-type": self._framing.media_type,
+            "cache-control": "no-cache",
+            "x-accel-buffering": "no",
+            **self._headers,
+        }
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
     async def _pump(self, send: Send, pulse: _Pulse) -> None:
         """Write what the log has, wait for more, until it is closed and read.
 
-        The first write waits for nothing: `created` leaves before the graph starts.
+        The first write waits for nothing: `created` leaves before the graph starts. While it waits it holds nothing
+        that was written.
         """
         log, after = self._log, 0
         while True:
@@ -98,6 +104,7 @@ class EventStream:
                 pulse.begin_write()
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 pulse.end_write()
+                body = b""
 
     def _encoded(self, batch: Sequence[Event]) -> tuple[int, bytes]:
         """As many of the events as one write takes, and what is to be written."""
@@ -126,6 +133,8 @@ async def read_to_end(log: EventLog, receive: Receive) -> bool:
 
 class WatchedClient:
     """A block that is left as soon as the client is gone, whatever it awaits; `gone` tells whether it was."""
+
+    __slots__ = ("_owner", "_receive", "_watch", "gone")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -162,6 +171,19 @@ class _Pulse:
 
     It looks four times in the shorter of its two periods, so that a write costs no timer of its own.
     """
+
+    __slots__ = (
+        "_client",
+        "_heartbeat",
+        "_interval",
+        "_is_due",
+        "_loop",
+        "_send_timeout",
+        "_since",
+        "_timer",
+        "_waiter",
+        "_writing",
+    )
 
     def __init__(self, client: WatchedClient, heartbeat: float, send_timeout: float) -> None:
         self._client = client

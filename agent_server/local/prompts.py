@@ -32,7 +32,21 @@ _ANSWERS = (
     ("How many people live in Oslo?", "717,710 people", "717,710 people live in Oslo."),
     ("What is 12 times 7?", "12 * 7 = 84", "12 times 7 is 84."),
     ("Is the shop open?", "closed until 9:00 on Monday", "No, the shop is closed until 9:00 on Monday."),
-    ("What day is it in Vienna?", "08:05 on Sunday, 1 March 2026 in Vienna", "In Vienna it is Sunday, 1 March 2026."),
+    (
+        "time in Cairo",
+        "In Cairo it is 09:17 on Monday, 5 January 2026",
+        "In Cairo it is 09:17 on Monday, 5 January 2026.",
+    ),
+    (
+        "What day is it in Vienna?",
+        "In Vienna it is 08:05 on Sunday, 1 March 2026",
+        "In Vienna it is Sunday, 1 March 2026.",
+    ),
+    (
+        "What time is it in Quito?",
+        "In Quito it is 20:40 on Friday, 3 April 2026",
+        "In Quito it is 20:40 on Friday, 3 April 2026.",
+    ),
 )
 
 

@@ -140,12 +140,10 @@ class Engine:
         self, invocation: Invocation, keeping: Keeping, started: RunStarted, watcher: Watcher | None
     ) -> Run:
         row = await self.keeper.admit(started, keeping)
-        log = self.keeper.log(keeping.tenant, row, lambda: self._ended(run))
+        log = self.keeper.log(keeping.tenant, row, started, lambda: self._ended(run))
         turn = None
         if row.status == "queued":
             turn = partial(self._turn, keeping, row, log, started)
-        else:
-            log.append(started)
         run = self._begin(invocation, started, log, watcher, keeping.tenant, turn)
         return run
 
@@ -169,12 +167,8 @@ class Engine:
         if watcher is not None:
             driven = watcher.around(driven)
 
-        async def work() -> None:
-            if turn is not None:
-                await turn()
-            await execute(driven, fold, log)
-
-        task = asyncio.create_task(work(), name=f"run {invocation.run_id}")
+        work = execute(driven, fold, log) if turn is None else _in_turn(turn, driven, fold, log)
+        task = asyncio.create_task(work, name=f"run {invocation.run_id}")
         run = Run(invocation.run_id, started, log, fold, task, watcher, tenant)
         self._active[run.id] = run
         task.add_done_callback(lambda task: self._close(run, _reason(task)))
@@ -266,6 +260,11 @@ class Engine:
             run.task.cancel()  # does nothing where it ended by itself
             if run.watcher is not None:
                 run.watcher.ended(run.log)
+
+
+async def _in_turn(turn: Callable[[], Awaitable[None]], driven: Drive, fold: Fold, log: EventLog) -> None:
+    await turn()
+    await execute(driven, fold, log)
 
 
 def _reason(task: asyncio.Task[None]) -> str:

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal, TypeAlias
 
 from agent_server.events import Event, RunCancelled, RunFailed, RunFinished, RunInterrupted, encode
 from agent_server.runs.log import KeptLog
-from agent_server.runs.stores.port import Append, RunStatus, Store, StoreError
+from agent_server.runs.stores.port import Append, RunStatus, Store, StoreError, UnwritableError
 
 logger = logging.getLogger("agent_server.runs")
 
@@ -37,6 +38,10 @@ STATUS: dict[type, RunStatus] = {
 """The status that a terminal event gives its run."""
 
 
+Outcome: TypeAlias = Literal["written", "refused", "lost"]
+"""Of an append: `refused` by the fence, `lost` as the store is away or does not take it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ownership:
     """By what right a process writes to a run's log."""
@@ -51,7 +56,7 @@ class Journal:
     """The one writer of a process. Start it on the event loop of its runs.
 
     `lost` is called with a log that can be written no further: because its writer does not own the run any more
-    (`refused`), or because the store is away.
+    (`refused`), or because the store is away or does not take what was to be written.
     """
 
     def __init__(
@@ -109,13 +114,25 @@ class Journal:
             del self._waiting[log]
             first, events = log.take()
             appends.append(_append(owned, first, events))
-        accepted = await self._append(appends)
-        for place, (log, owned) in enumerate(batch):
-            if accepted is not None and accepted[place]:
+        for (log, owned), outcome in zip(batch, await self._written(appends), strict=True):
+            if outcome == "written":
                 log.kept()
             else:
                 self._waiting.pop(log, None)
-                self._lost(log, owned, accepted is not None)
+                self._lost(log, owned, outcome == "refused")
+
+    async def _written(self, appends: list[Append]) -> list[Outcome]:
+        """What became of each. What the store does not take is found by halves, so that it costs no other its place."""
+        try:
+            accepted = await self._append(appends)
+        except UnwritableError:
+            if len(appends) == 1:
+                return ["lost"]
+            half = len(appends) // 2
+            return [*await self._written(appends[:half]), *await self._written(appends[half:])]
+        if accepted is None:
+            return ["lost"] * len(appends)
+        return ["written" if each else "refused" for each in accepted]
 
     async def _append(self, appends: list[Append]) -> list[bool] | None:
         """Try until the store is there, within reason: None when it has been away for too long."""
@@ -123,6 +140,9 @@ class Journal:
         while True:
             try:
                 accepted = await self._store.append(appends)
+            except UnwritableError:
+                self._away_since = None
+                raise
             except StoreError as error:
                 now = time.monotonic()
                 self._away_since = now if self._away_since is None else self._away_since

@@ -22,7 +22,7 @@ import msgspec
 
 from agent_server import ids
 from agent_server.errors import ConflictError, GoneError
-from agent_server.events import Event, RunCancelled, RunFinished, RunStarted
+from agent_server.events import Event, RunCancelled, RunFinished, RunStarted, encode
 from agent_server.graph.converter import now_ms
 from agent_server.runs.ending import failed_end
 from agent_server.runs.journal import LAST_PATIENCE, PATIENCE, Journal, Ownership, report
@@ -128,10 +128,14 @@ class Keeper:
     # -- runs of this process ------------------------------------------------------------------------------
 
     async def admit(self, started: RunStarted, keeping: Keeping) -> RunRow:
-        """Commit a run. It is `running`, or `queued` behind another. Raises `ConflictError` for a busy thread."""
-        row = self._row(started, keeping, "running")
+        """Commit a run. It is `running` and has its first event, or `queued` behind another and has none.
+
+        Raises `ConflictError` for a busy thread.
+        """
+        first = encode(started)
+        row = self._row(started, first, keeping, "running")
         try:
-            created = await self.store.create_run(keeping.tenant, row, self._lease_ms)
+            created = await self.store.create_run(keeping.tenant, row, self._lease_ms, first)
             if created is None and keeping.busy != "reject":
                 queued = msgspec.structs.replace(row, status="queued")
                 created = await self.store.create_run(keeping.tenant, queued, self._lease_ms)
@@ -145,9 +149,10 @@ class Keeper:
 
     async def note(self, started: RunStarted, keeping: Keeping) -> None:
         """Commit a run that is complete as it is: nothing runs, its request is all there is of it."""
-        await self.store.create_run(keeping.tenant, self._row(started, keeping, "completed"), self._lease_ms)
+        row = self._row(started, encode(started), keeping, "completed")
+        await self.store.create_run(keeping.tenant, row, self._lease_ms)
 
-    def _row(self, started: RunStarted, keeping: Keeping, status: RunStatus) -> RunRow:
+    def _row(self, started: RunStarted, first: bytes, keeping: Keeping, status: RunStatus) -> RunRow:
         return RunRow(
             id=started.run_id,
             thread_id=keeping.thread_id,
@@ -156,7 +161,7 @@ class Keeper:
             created_at=started.at,
             previous=keeping.previous,
             checkpoints=keeping.checkpoints,
-            request=request_of(started, keeping.wire),
+            request=request_of(first, keeping.wire),
             expires_at=keeping.expires_at,
             owner=self.owner,
         )
@@ -176,7 +181,7 @@ class Keeper:
             async with asyncio.timeout(POLL):
                 await self._freed.wait()
 
-    def log(self, tenant: str, row: RunRow, on_over: Callable[[], object]) -> KeptLog:
+    def log(self, tenant: str, row: RunRow, started: RunStarted, on_over: Callable[[], object]) -> KeptLog:
         """The log of a run that this process owns."""
 
         def over() -> None:
@@ -185,7 +190,7 @@ class Keeper:
             on_over()
 
         owned = Ownership(tenant, row.id, self.owner, row.attempt)
-        return KeptLog(partial(self._journal.want, owned=owned), over)
+        return KeptLog(partial(self._journal.want, owned=owned), over, [started][: row.length])
 
     def withdraw(self, tenant: str, started: RunStarted, log: KeptLog, cancelled: list[Event], reason: str) -> None:
         """End the log of a run that was stopped while it waited in line.

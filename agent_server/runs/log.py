@@ -127,16 +127,18 @@ class EventLog:
 class KeptLog(EventLog):
     """A log that is written down: readers see of it only what a store has committed.
 
-    `want` is called when there is something to be written; `take` and `kept` are for whoever writes it.
+    `want` is called when there is something to be written; `take` and `kept` are for whoever writes it. What is
+    `committed` already begins it.
     """
 
-    def __init__(self, want: Callable[[KeptLog], object], on_over: Callable[[], object]) -> None:
-        super().__init__()
+    def __init__(
+        self, want: Callable[[KeptLog], object], on_over: Callable[[], object], committed: Sequence[Event] = ()
+    ) -> None:
+        super().__init__(committed)
         self._want = want
         self._on_over = on_over
         self._wanted = False
-        self._taken = 0
-        self._kept = 0
+        self._taken = self._kept = len(committed)
 
     @property
     def over(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from agent_server.events import Event, RunStarted, decode, encode
+from agent_server.events import Event, RunStarted, decode
 from agent_server.runs.stores.port import CorruptError, RunRow, Store
 
 PAGE = 1_000
@@ -18,9 +18,9 @@ class _Request(msgspec.Struct, frozen=True):
 _request_of: msgspec.json.Decoder[_Request] = msgspec.json.Decoder(_Request)
 
 
-def request_of(started: RunStarted, wire: bytes) -> bytes:
-    """What a row says of its run's request: its first event, and JSON of the protocol's own."""
-    return b'{"started":%b,"wire":%b}' % (encode(started), wire)
+def request_of(first: bytes, wire: bytes) -> bytes:
+    """What a row says of its run's request: its first event, encoded, and JSON of the protocol's own."""
+    return b'{"started":%b,"wire":%b}' % (first, wire)
 
 
 def started_of(row: RunRow) -> RunStarted:

@@ -60,14 +60,14 @@ MEASURES = {
         quick=partial(tracing.measure, prompt="tokens 200", rounds=5, seconds=0.5),
     ),
     "stores": Measure(
-        "ours ours_sqlite",
-        ("ours_sqlite/ours",),
+        "ours ours_sqlite ours_postgres",
+        ("ours_sqlite/ours", "ours_postgres/ours"),
         full=partial(stored.measure, prompt="tokens 200", rounds=7, seconds=2.0),
         quick=partial(stored.measure, prompt="tokens 200", rounds=5, seconds=0.5),
     ),
     "first_byte": Measure(
-        "ours ours_sqlite bare mlflow_off",
-        ("first byte over bare", "first byte, SQLite over memory"),
+        "ours ours_sqlite ours_postgres bare mlflow_off",
+        ("first byte over bare", "first byte, SQLite over memory", "first byte, Postgres over memory"),
         full=partial(first_byte.measure, rounds=20),
         quick=partial(first_byte.measure, rounds=3),
     ),

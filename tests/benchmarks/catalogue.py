@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support import postgres
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -14,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Program:
     """A process of the benchmark.
 
-    `{port}` in the command is its port, `{scratch}` in the environment a folder of its own. `ready` is the
-    path that answers 200 once it serves; a program without one is no server and prints a line instead.
+    `{port}` in the command is its port, `{scratch}` in the environment a folder of its own, `{postgres}` the
+    address of a new cluster that commits to the disk, on the load's core: as if on another machine. `ready` is
+    the path that answers 200 once it serves; a program without one is no server and prints a line instead.
     """
 
     name: str
@@ -25,8 +28,15 @@ class Program:
     environment: dict[str, str] = field(default_factory=dict)
 
     def missing(self) -> str:
-        """The module that this program needs and that is not installed, or nothing."""
-        return self.needs if self.needs and importlib.util.find_spec(self.needs) is None else ""
+        """What this program needs and is not installed, or nothing."""
+        if self.needs and importlib.util.find_spec(self.needs) is None:
+            return self.needs
+        return "Postgres" if self.needs_postgres and postgres.binaries() is None else ""
+
+    @property
+    def needs_postgres(self) -> bool:
+        """Whether it needs a cluster."""
+        return any("{postgres}" in value for value in self.environment.values())
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,9 @@ OURS_TRACED = Program(
 OURS_SQLITE = Program(
     "ours_sqlite", _SERVE, ready="/ready", environment={"AGENT_SERVER_STORE": "sqlite:///{scratch}/runs.db"}
 )
+OURS_POSTGRES = Program(
+    "ours_postgres", _SERVE, ready="/ready", needs="psycopg", environment={"AGENT_SERVER_STORE": "{postgres}"}
+)
 LIMIT = Program("limit", _peer_module("limit"), ready="")
 BARE = Program("bare", _peer_module("bare", "{port}"))
 CEILING = Program("ceiling", _peer_module("ceiling", "{port}"))
@@ -121,6 +134,7 @@ PEERS = {
         Peer("ours_invocations", OURS, _responses("/invocations")),
         Peer("ours_traced", OURS_TRACED, _responses("/v1/responses")),
         Peer("ours_sqlite", OURS_SQLITE, _responses("/v1/responses")),
+        Peer("ours_postgres", OURS_POSTGRES, _responses("/v1/responses")),
         Peer("limit", LIMIT),
         Peer("bare", BARE, _PLAIN),
         Peer("mlflow_off", MLFLOW[0], _MLFLOW),

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +19,14 @@ from typing import Any
 import orjson
 
 from tests.benchmarks.catalogue import ROOT, Program
+from tests.support import postgres
 
 # Servers have their bytecode at hand; so have the processes of the benchmark, after their first start.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 START_SECONDS = 60.0
+DURABLE = "-c listen_addresses="  # everything else as Postgres has it: a commit is on the disk
 
 
 class ProcessFailed(Exception):
@@ -91,9 +93,12 @@ class Process:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.port = free_port()
-        self._scratch = tempfile.TemporaryDirectory(prefix="benchmark-")
-        self._log = Path(self._scratch.name, "output.log")
-        fill = {"{port}": str(self.port), "{scratch}": self._scratch.name}
+        self._stack = ExitStack()
+        scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-"))
+        self._log = Path(scratch, "output.log")
+        fill = {"{port}": str(self.port), "{scratch}": scratch}
+        if program.needs_postgres:
+            fill["{postgres}"] = self._stack.enter_context(postgres.cluster(DURABLE)).url
         environment = {name: _filled(value, fill) for name, value in program.environment.items()}
         self.started = time.perf_counter()
         with on_core(SERVER_CORE), self._log.open("wb") as log:
@@ -116,7 +121,7 @@ class Process:
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.communicate()
-        self._scratch.cleanup()
+        self._stack.close()
 
     def wait_ready(self) -> float:
         """Wait until it says it is ready; the seconds that took since it was started."""

@@ -1,4 +1,4 @@
-"""The agent of the storm: `wait` says one word and waits for ever, `count` tells what the process holds."""
+"""The agent of the storm: `wait` waits for ever, `count` tells what the process holds, `tidy` after a collection."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ waiting = 0
 
 async def _answer(state: MessagesState) -> dict[str, Any]:
     global waiting
-    if state["messages"][-1].text == "count":
+    asked = state["messages"][-1].text
+    if asked == "tidy":
         gc.collect()
+    if asked in ("tidy", "count"):
         held = {"waiting": waiting, "tasks": len(asyncio.all_tasks()), "descriptors": len(os.listdir("/proc/self/fd"))}
         return {"messages": [AIMessage(json.dumps(held))]}
     waiting += 1

@@ -13,15 +13,17 @@ from openai import AsyncOpenAI, BadRequestError
 from agent_server.settings import Settings
 from tests.support.asking import ASKING
 from tests.support.serve import serving
+from tests.support.stores import on_every_store, store
+
+__all__ = ["store"]
 
 Mode = Literal["run", "stream"]
 modes = pytest.mark.parametrize("mode", ["run", "stream"])
 QUIET = RunConfig(tracing_disabled=True)
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    store = "memory" if request.param == "memory" else f"sqlite:///{tmp_path_factory.mktemp('kept') / 'runs.db'}"
+@pytest.fixture(scope="module")
+def url(store: str) -> Iterator[str]:
     with serving(ASKING, Settings(store=store)) as base_url:
         yield base_url
 
@@ -112,6 +114,7 @@ async def test_the_history_that_it_sends_back_is_heard_once(client: AsyncOpenAI,
     )
 
 
+@on_every_store
 @modes
 async def test_after_an_approval_the_dialogue_goes_on(client: AsyncOpenAI, mode: Mode) -> None:
     asking = agent(client, "approval", asked=lambda _: {"approve": True})

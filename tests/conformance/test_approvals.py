@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +20,17 @@ from tests.support.chunks import call, finish
 from tests.support.gates import Gate
 from tests.support.models import ScriptedChatModel
 from tests.support.serve import serving
+from tests.support.stores import on_every_store, store
 from tests.support.tools import send_email, weather_schema
 
+__all__ = ["store"]
+
 WEATHER = {"tools": [weather_schema()]}
+HUMAN = {"tools": [{"type": "function", "name": "request_human_input", "parameters": {"type": "object"}}]}
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    store = "memory" if request.param == "memory" else f"sqlite:///{tmp_path_factory.mktemp('kept') / 'runs.db'}"
+@pytest.fixture(scope="module")
+def url(store: str) -> Iterator[str]:
     with serving(ASKING, Settings(store=store)) as base_url:
         yield base_url
 
@@ -44,6 +48,7 @@ def refused(client: OpenAI, **body: Any) -> tuple[int, str | None, str]:
     return raised.value.status_code, raised.value.code, raised.value.message
 
 
+@on_every_store
 @pytest.mark.parametrize("mode", MODES)
 def test_an_approved_call_runs_and_says_which_request_it_was(client: OpenAI, mode: Mode) -> None:
     first = ask(client, mode, model="approval", input="Write!")
@@ -106,6 +111,7 @@ def test_one_of_two_answers_is_not_enough_and_says_which_is_missing(client: Open
     assert "Sent to rome" in said(ask(client, "create", **body, input=[approve(oslo), approve(rome)]))
 
 
+@on_every_store
 @pytest.mark.parametrize("mode", MODES)
 def test_two_questions_at_once_are_answered_at_once(client: OpenAI, mode: Mode) -> None:
     first = ask(client, mode, model="two_questions", input="Ask!")
@@ -134,6 +140,28 @@ def test_a_free_question_gets_the_reason_or_the_edited_arguments_or_the_verdict(
     (request,) = of_type(first, "mcp_approval_request")
     answers = [approve(request, **answer)]
     assert said(ask(client, "stream", model="question", previous_response_id=first["id"], input=answers)) == told
+
+
+@pytest.mark.parametrize("declared", [HUMAN, {}], ids=["declared again", "not declared again"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_client_with_a_tool_for_it_is_asked_by_a_call(client: OpenAI, mode: Mode, declared: dict[str, Any]) -> None:
+    first = ask(client, mode, model="two_questions", input="Ask!", **HUMAN)
+    assert types(first["output"]) == ["function_call", "function_call"]
+    assert [call["name"] for call in first["output"]] == ["request_human_input"] * 2
+    asked = {json.loads(call["arguments"])["question"]: call["call_id"] for call in first["output"]}
+    body = {"model": "two_questions", "previous_response_id": first["id"], **declared}
+    city, unit = (
+        {"type": "function_call_output", "call_id": asked[name], "output": told}
+        for name, told in (("city", "Oslo"), ("unit", "C"))
+    )
+    status, _, message = refused(client, **body, input=[city])
+    assert (status, asked["unit"] in message) == (400, True)
+    second = ask(client, mode, **body, input=[unit, city])
+    assert sorted(part for item in second["output"] for part in [item["content"][0]["text"]]) == ["city=Oslo", "unit=C"]
+    assert ask(client, mode, **body, input=[unit, city]) == second
+    assert refused(client, **body, input=[unit, {**city, "output": "Rome"}])[1] == "approval_already_answered"
+    (tool,) = second["tools"]
+    assert tool["name"] == "request_human_input"
 
 
 @pytest.mark.parametrize("declared", [WEATHER, {}], ids=["declared again", "not declared again"])
@@ -178,6 +206,7 @@ def test_a_client_tool_without_its_output_is_named(client: OpenAI) -> None:
     assert f"No tool output found for function call {call['call_id']}" in message
 
 
+@on_every_store
 @pytest.mark.parametrize("named", [True, False], ids=["by response", "by approval request"])
 @pytest.mark.parametrize("mode", MODES)
 def test_an_equal_answer_gets_the_same_response_and_another_is_refused(client: OpenAI, mode: Mode, named: bool) -> None:
@@ -281,6 +310,7 @@ def test_the_input_of_an_answer_is_listed(client: OpenAI) -> None:
     assert item.approve
 
 
+@on_every_store
 @pytest.mark.parametrize("mode", MODES)
 def test_a_conversation_goes_on_after_its_question_was_answered(client: OpenAI, mode: Mode) -> None:
     conversation = client.conversations.create().id
@@ -312,8 +342,10 @@ def test_what_failed_after_an_answer_may_be_answered_again(client: OpenAI) -> No
     assert said(ask(client, "stream", **body, input=[reject(request, "No.")])).endswith("No.")
 
 
-@pytest.mark.parametrize("scenario", ["approval", "two_approvals", "two_questions", "client_tool"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("scenario", "mode"),
+    [("approval", "create"), ("two_approvals", "stream"), ("two_questions", "accumulate"), ("client_tool", "stream")],
+)
 def test_questions_outlive_the_server(tmp_path: Path, mode: Mode, scenario: str) -> None:
     settings = Settings(store=f"sqlite:///{tmp_path / 'runs.db'}")
     more = WEATHER if scenario == "client_tool" else {}

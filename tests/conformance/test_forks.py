@@ -14,11 +14,13 @@ from agent_server.settings import Settings
 from tests.conformance.kept import MODES, Mode, ask, said
 from tests.support.asking import ASKING
 from tests.support.serve import serving
+from tests.support.stores import on_every_store, store
+
+__all__ = ["store"]
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    store = "memory" if request.param == "memory" else f"sqlite:///{tmp_path_factory.mktemp('kept') / 'runs.db'}"
+@pytest.fixture(scope="module")
+def url(store: str) -> Iterator[str]:
     with serving(ASKING, Settings(store=store)) as base_url:
         yield base_url
 
@@ -33,6 +35,7 @@ def user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
+@on_every_store
 @pytest.mark.parametrize("mode", MODES)
 def test_two_children_of_one_response_never_see_each_other(client: OpenAI, mode: Mode) -> None:
     root = ask(client, mode, model="counting", input="Root.")
@@ -78,6 +81,7 @@ def test_another_agent_goes_on_from_the_items(client: OpenAI, mode: Mode, other:
     assert said(back) == f"I heard [{told} | a:{said(second)} | u:Three. | t:It is sunny in Oslo.]"
 
 
+@on_every_store
 @pytest.mark.parametrize("mode", MODES)
 def test_another_agent_hears_of_an_approved_call_once(client: OpenAI, mode: Mode) -> None:
     first = ask(client, mode, model="approval", input="Write!")

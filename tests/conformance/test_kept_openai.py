@@ -16,6 +16,9 @@ from tests.conformance.rules import check_stream
 from tests.support.asking import ASKING
 from tests.support.scripted import Gate, gated_text, long_answer
 from tests.support.serve import serving
+from tests.support.stores import on_every_store, store
+
+__all__ = ["store"]
 
 HEARING: dict[str, Any] = {"model": "hearing", "input": "One."}
 
@@ -33,9 +36,8 @@ class Gates:
         return name, self.gates[name]
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite"])
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Gates]]:
-    store = "memory" if request.param == "memory" else f"sqlite:///{tmp_path_factory.mktemp('kept') / 'runs.db'}"
+@pytest.fixture(scope="module")
+def served(store: str) -> Iterator[tuple[str, Gates]]:
     gates = Gates()
     held = {name: gated_text(["Before ", "the gate. "], gate, ["After ", "it."]) for name, gate in gates.gates.items()}
     with serving({**ASKING, **held, "long": long_answer(200)}, Settings(store=store)) as base_url:
@@ -62,6 +64,7 @@ def held(served: tuple[str, Gates]) -> Iterator[tuple[str, Gate]]:
 # openai-python
 
 
+@on_every_store
 @pytest.mark.parametrize("mode", MODES)
 def test_what_was_created_is_retrieved(client: OpenAI, mode: Mode) -> None:
     created = ask(client, mode, **HEARING)
@@ -90,6 +93,7 @@ def test_the_accumulator_reads_a_stored_stream(client: OpenAI) -> None:
         assert stream.get_final_response() == final
 
 
+@on_every_store
 def test_what_is_deleted_is_gone(client: OpenAI) -> None:
     created = client.responses.create(**HEARING)
     client.responses.delete(created.id)
@@ -121,6 +125,7 @@ def test_a_response_in_the_background_is_polled_until_it_is_done(client: OpenAI,
     assert (done.status, done.output_text) == ("completed", "Before the gate. After it.")
 
 
+@on_every_store
 def test_a_stream_in_the_background_is_left_and_found_again(client: OpenAI, held: tuple[str, Gate]) -> None:
     name, gate = held
     seen: list[Any] = []
@@ -140,6 +145,7 @@ def test_a_stream_in_the_background_is_left_and_found_again(client: OpenAI, held
         assert stream.get_final_response().output_text == "Before the gate. After it."
 
 
+@on_every_store
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_response_in_the_background_is_cancelled_and_keeps_what_it_said(
     client: OpenAI, held: tuple[str, Gate], streamed: bool
@@ -164,6 +170,7 @@ def test_what_is_over_cannot_be_cancelled(client: OpenAI) -> None:
         client.responses.cancel(created.id)
 
 
+@on_every_store
 def test_input_items_come_in_pages_in_both_orders(client: OpenAI) -> None:
     items: Any = [{"role": "user", "content": f"Number {number}"} for number in range(7)]
     created = client.responses.create(model="hearing", input=items)
@@ -185,6 +192,7 @@ def test_what_is_not_stored_is_not_found(client: OpenAI) -> None:
         client.responses.retrieve(created.id)
 
 
+@on_every_store
 def test_an_idempotent_retry_gets_the_same_response(client: OpenAI) -> None:
     headers = {"Idempotency-Key": f"key-{id(client)}"}
     first = client.responses.create(**HEARING, extra_headers=headers)

@@ -16,6 +16,9 @@ from agent_server.settings import Settings
 from tests.conformance.node_judges import Task, Verdict, ready, verdicts
 from tests.support.asking import ASKING
 from tests.support.serve import serving
+from tests.support.stores import on_every_store, store
+
+__all__ = ["store"]
 
 pytestmark = pytest.mark.node
 
@@ -36,10 +39,9 @@ every_client = pytest.mark.parametrize("client", CLIENTS)
 _numbers = count()
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def url(store: str) -> Iterator[str]:
     ready()
-    store = "memory" if request.param == "memory" else f"sqlite:///{tmp_path_factory.mktemp('kept') / 'runs.db'}"
     with serving(ASKING, Settings(store=store)) as base_url:
         yield base_url
 
@@ -124,6 +126,7 @@ def test_a_conversation_takes_from_an_echoed_history_only_what_is_new(url: str, 
     assert [turn["text"] for turn in echoed] == [turn["text"] for turn in talk(url, client, model, *said)]
 
 
+@on_every_store
 @pytest.mark.parametrize("client", ["databricks", "databricks on /responses"])
 def test_a_named_conversation_goes_on_through_approvals(url: str, client: str) -> None:
     named = {"context": {"conversation_id": f"chat-{next(_numbers)}"}}

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -20,6 +19,9 @@ from agent_server.settings import Settings
 from tests.support.listening import Listening
 from tests.support.scripted import SCENARIOS
 from tests.support.serve import serving
+from tests.support.stores import on_every_store, store
+
+__all__ = ["store"]
 
 T = TypeVar("T")
 
@@ -27,11 +29,9 @@ Do = Callable[[Callable[[Any], Any]], Any]
 """Calls a client, and returns what it answers."""
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def url(store: str) -> Iterator[str]:
     """Base URL of a server over each store."""
-    folder: Path = tmp_path_factory.mktemp("store")
-    store = "memory" if request.param == "memory" else f"sqlite:///{folder}/runs.db"
     with serving({**Listening().agents, "tool": SCENARIOS["one_tool"]}, Settings(store=store)) as base_url:
         yield f"{base_url}/v1"
 
@@ -83,6 +83,7 @@ def strict(value: T, kind: Any) -> T:
     return value
 
 
+@on_every_store
 def test_conversations_are_created_retrieved_updated_and_deleted(do: Do) -> None:
     made = strict(do(lambda c: c.conversations.create(metadata={"a": "b"})), Conversation)
     found = strict(do(lambda c: c.conversations.retrieve(made.id)), Conversation)
@@ -96,6 +97,7 @@ def test_conversations_are_created_retrieved_updated_and_deleted(do: Do) -> None
     assert raised.value.code == "conversation_not_found"
 
 
+@on_every_store
 def test_items_are_created_listed_retrieved_and_deleted(do: Do) -> None:
     items: list[Any] = [
         {"role": "user", "content": "Add 1 and 2."},
@@ -134,6 +136,7 @@ def test_the_client_pages_through_every_item_once(do: Do, order: str) -> None:
         assert [item.content[0].text for item in listed] == (said if order == "asc" else said[::-1])
 
 
+@on_every_store
 @pytest.mark.parametrize("model", ["graph", "function", "tool"])
 def test_responses_of_a_conversation_are_its_items(do: Do, model: str) -> None:
     made = do(lambda c: c.conversations.create(items=[{"role": "user", "content": "I am Ann."}]))

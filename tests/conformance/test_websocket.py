@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import accumulate
 from secrets import token_hex
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from langchain.agents import create_agent
+from langchain_core.runnables import RunnableGenerator
 from langgraph.graph import START, MessagesState, StateGraph
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -48,21 +49,29 @@ def talker() -> Iterator[Talker]:
         yield served
 
 
-async def test_the_events_are_those_of_the_stream(talker: Talker) -> None:
-    async with opened(talker.url) as socket:
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[Talker]:
+    """One for all tests that do not mind what others said."""
+    served = Talker()
+    with serving(served.agents, Settings(allowed_origins=("https://app.example",))) as served.url:
+        yield served
+
+
+async def test_the_events_are_those_of_the_stream(lasting: Talker) -> None:
+    async with opened(lasting.url) as socket:
         await socket.send(model="text_tool_text", input="Hi")
         events = await socket.until("response.completed")
     kept = events[-1]["response"]["id"]
-    stream = httpx.get(f"{talker.url}/v1/responses/{kept}", params={"stream": "true"}).text
+    stream = httpx.get(f"{lasting.url}/v1/responses/{kept}", params={"stream": "true"}).text
     assert "".join(f"{event['type']}\n" for event in events) == "".join(
         f"{line.removeprefix('event: ')}\n" for line in stream.splitlines() if line.startswith("event: ")
     )
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
-    assert httpx.get(f"{talker.url}/v1/responses/{kept}").json() == events[-1]["response"]
+    assert httpx.get(f"{lasting.url}/v1/responses/{kept}").json() == events[-1]["response"]
 
 
-async def test_every_event_names_its_lane_and_those_of_no_lane_name_none(talker: Talker) -> None:
-    async with opened(talker.url) as socket:
+async def test_every_event_names_its_lane_and_those_of_no_lane_name_none(lasting: Talker) -> None:
+    async with opened(lasting.url) as socket:
         for stream_id in ("a", "Z_9.-" * 51 + "z"):
             await socket.send(**HI, stream_id=stream_id)
             assert {event.get("stream_id") for event in await socket.until("response.completed")} == {stream_id}
@@ -115,16 +124,16 @@ async def test_more_requests_than_may_wait_are_refused() -> None:
 
 
 @pytest.mark.parametrize("stream_id", ["", "a b", "ü", "a" * 257, 7, ["a"]])
-async def test_the_name_of_a_lane_is_checked(talker: Talker, stream_id: Any) -> None:
-    async with opened(talker.url) as socket:
+async def test_the_name_of_a_lane_is_checked(lasting: Talker, stream_id: Any) -> None:
+    async with opened(lasting.url) as socket:
         error = await socket.ask(**HI, stream_id=stream_id)
         assert error["error"]["code"] == "invalid_stream_id"
         assert (error["error"]["param"], error["status"], "stream_id" in error) == ("stream_id", 400, False)
         await socket.response(**HI)
 
 
-async def test_a_connection_has_thirty_two_lanes_with_a_name(talker: Talker) -> None:
-    async with opened(talker.url) as socket:
+async def test_a_connection_has_thirty_two_lanes_with_a_name(lasting: Talker) -> None:
+    async with opened(lasting.url) as socket:
         for number in range(32):
             await socket.response(**HI, stream_id=str(number))
         refused = await socket.ask(**HI, stream_id="32")
@@ -226,9 +235,9 @@ async def test_a_warm_up_calls_no_model_and_can_be_gone_on_from(talker: Talker, 
     ],
 )
 async def test_what_is_wrong_is_told_and_the_connection_stays(
-    talker: Talker, message: str | bytes, code: str, param: str | None
+    lasting: Talker, message: str | bytes, code: str, param: str | None
 ) -> None:
-    async with opened(talker.url) as socket:
+    async with opened(lasting.url) as socket:
         await socket.connection.send(message)
         error = await socket.event()
         assert (error["type"], error["error"]["code"], error["error"]["param"]) == ("error", code, param)
@@ -237,15 +246,15 @@ async def test_what_is_wrong_is_told_and_the_connection_stays(
         await socket.response(**HI)
 
 
-async def test_a_message_over_a_mebibyte_is_refused(talker: Talker) -> None:
-    async with opened(talker.url) as socket:
+async def test_a_message_over_a_mebibyte_is_refused(lasting: Talker) -> None:
+    async with opened(lasting.url) as socket:
         error = await socket.ask(model="talker", input="x" * 2**20)
         assert (error["status"], error["error"]["code"]) == (413, "request_too_large")
         await socket.response(model="talker", input="x" * (2**20 - 100))
 
 
-async def test_an_agent_that_fails_ends_its_response_and_nothing_else(talker: Talker) -> None:
-    async with opened(talker.url) as socket:
+async def test_an_agent_that_fails_ends_its_response_and_nothing_else(lasting: Talker) -> None:
+    async with opened(lasting.url) as socket:
         await socket.send(model="model_error_after_first_token", input="Hi", store=False)
         events = await socket.until("response.failed", "error")
         assert events[-1]["type"] == "response.failed"
@@ -306,12 +315,22 @@ async def test_an_unstored_response_whose_client_leaves_is_cancelled() -> None:
 
 
 async def test_a_client_that_takes_nothing_is_dropped() -> None:
-    gate = Gate()
-    pieces = [token_hex(2**15) for _ in range(300)]  # more than all buffers on the way hold
-    with serving({"long": gated_text(pieces, gate, [])}, Settings(send_timeout_seconds=0.5)) as url:
+    stopped = Gate()
+    piece = token_hex(2**15)
+
+    async def flood(_: Any) -> AsyncIterator[str]:
+        try:
+            while True:
+                yield piece
+                await asyncio.sleep(0)
+        finally:
+            stopped.open()
+
+    with serving({"flood": RunnableGenerator(flood)}, Settings(send_timeout_seconds=0.5)) as url:
         async with opened(url) as socket:
-            await socket.send(model="long", input="Hi")
+            await socket.send(model="flood", input="Hi")
             response_id = (await socket.event())["response"]["id"]
+            await stopped.passed()
             assert await _status(url, response_id, until="cancelled") == "cancelled"
 
 
@@ -329,15 +348,16 @@ async def test_a_client_that_takes_nothing_is_dropped() -> None:
         ("null", False),
     ],
 )
-async def test_pages_of_other_origins_are_refused_before_the_connection(origin: str, welcome: bool) -> None:
-    with serving(SCENARIOS, Settings(allowed_origins=("https://app.example",))) as url:
-        given = origin.format(host=url.removeprefix("http://"))
-        if welcome:
-            async with opened(url, origin=given) as socket:
-                await socket.response(model="plain_text", input="Hi")
-            return
-        with pytest.raises(InvalidStatus) as refused:
-            async with opened(url, origin=given):
-                pass
-        assert refused.value.response.status_code == 403
-        assert b"origin_not_allowed" in (refused.value.response.body or b"")
+async def test_pages_of_other_origins_are_refused_before_the_connection(
+    lasting: Talker, origin: str, welcome: bool
+) -> None:
+    given = origin.format(host=lasting.url.removeprefix("http://"))
+    if welcome:
+        async with opened(lasting.url, origin=given) as socket:
+            await socket.response(model="plain_text", input="Hi")
+        return
+    with pytest.raises(InvalidStatus) as refused:
+        async with opened(lasting.url, origin=given):
+            pass
+    assert refused.value.response.status_code == 403
+    assert b"origin_not_allowed" in (refused.value.response.body or b"")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from urllib.parse import quote
-
-import pytest
 
 from tests.support.exchange import Exchange, ask, opened, response_id
 from tests.support.scripted import SCENARIOS
+from tests.support.stores import on_every_store, own_store
+
+__all__ = ["own_store"]
 
 IDS = (
     "resp_",
@@ -58,11 +58,7 @@ CURSORS = {
 }
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "memory" if request.param == "memory" else f"sqlite:///{tmp_path}/runs.db"
-
-
+@on_every_store
 async def test_an_id_that_was_never_given_is_not_found(store: str) -> None:
     async with opened({"agent": SCENARIOS["plain_text"]}, store) as app:
         for each in IDS:
@@ -76,6 +72,7 @@ async def test_an_id_that_was_never_given_is_not_found(store: str) -> None:
                 assert len(exchange.received) < 1000
 
 
+@on_every_store
 async def test_an_id_that_was_never_given_is_nothing_to_go_on_from(store: str) -> None:
     async with opened({"agent": SCENARIOS["plain_text"]}, store) as app:
         for each in IDS:
@@ -89,6 +86,7 @@ async def test_an_id_that_was_never_given_is_nothing_to_go_on_from(store: str) -
                 assert answer.status in (400, 404), (each[:50], asked.keys(), answer.received[:200])
 
 
+@on_every_store
 async def test_a_cursor_is_a_number_of_the_stream(store: str) -> None:
     async with opened({"agent": SCENARIOS["plain_text"]}, store) as app:
         live = await ask(app, "POST", "/v1/responses", {"input": "Hi", "stream": True})

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from agent_server.http.identity import TENANT
+from tests.faults import dying
+from tests.faults.dying import KEY
 from tests.faults.test_cancel import body
 from tests.support.exchange import Exchange, ask, opened
 from tests.support.gates import Gate
 from tests.support.scripted import SCENARIOS, gated_text
 
-KEY = {"idempotency-key": "once"}
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -61,6 +66,22 @@ async def test_a_key_with_another_body_is_refused_and_on_another_route_is_anothe
         elsewhere = await ask(app, "POST", "/responses", {"input": "b"}, KEY)
         assert elsewhere.status == 200
         assert (await elsewhere.json())["id"] != first["id"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_a_key_whose_process_was_killed_before_it_made_a_run_is_free_again(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    store = str(request.getfixturevalue("postgres")) if kind == "postgres" else f"sqlite:///{tmp_path}/runs.db"
+    killed = subprocess.run([sys.executable, "-m", dying.__name__, store], cwd=ROOT, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    async with opened({"agent": SCENARIOS["plain_text"]}, store, lease_seconds=1) as app, asyncio.timeout(10):
+        assert await app.state.engine.keeper.store.runs(TENANT, "c1") == []
+        while (answer := await ask(app, "POST", "/v1/responses", body(), KEY)).status == 409:
+            await asyncio.sleep(0.05)
+        assert answer.status == 200
+        assert (await ask(app, "POST", "/v1/responses", body(), KEY)).received == answer.received
+        assert len(await app.state.engine.keeper.store.runs(TENANT, "c1")) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])

@@ -14,10 +14,7 @@ from tests.faults.test_cancel import Waiting, body, newest, terminal_of
 from tests.support.exchange import Exchange, ask, frames_of, opened, response_id
 from tests.support.faulty import faulty_stores
 from tests.support.gates import Gate
-from tests.support.postgres import postgres, postgres_server
 from tests.support.scripted import gated_text
-
-__all__ = ["postgres", "postgres_server"]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -80,9 +80,9 @@ def test_two_requests_in_one_write_are_a_stream_and_a_request_that_is_not_taken(
 
 def test_the_first_answer_is_whole_and_the_connection_ends_with_it(url: str) -> None:
     with Wire(url) as wire:
-        body = {"model": "other", "input": "hi", "stream": True}
-        wire.post("/v1/responses", body)
-        wire.socket.sendall(SECOND)
+        body = b'{"model":"other","input":"hi","stream":true}'
+        head = SECOND[: SECOND.index(b"content-length")] + b"content-length: %d\r\n\r\n" % len(body)
+        wire.socket.sendall(head + body + SECOND)  # at once, so that the second comes before the first is answered
         answer = wire.read_to_end()
     assert answer.count(b"HTTP/1.1 200 OK") == 1
     assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
@@ -103,3 +103,5 @@ def test_a_listener_limits_the_silence_of_its_connections_where_the_system_can()
         limit_silence(listener, 7.5)
         with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7500
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 4

@@ -16,11 +16,8 @@ import pytest
 
 from tests.faults.test_cancel import terminal_of
 from tests.support.exchange import frames_of, response_id
-from tests.support.postgres import postgres, postgres_server
 from tests.support.processes import Program, running
 from tests.support.wire import Wire
-
-__all__ = ["postgres", "postgres_server"]
 
 ROOT = Path(__file__).parents[2]
 AGENT = Path(__file__).with_name("restarting.py")

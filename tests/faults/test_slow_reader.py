@@ -26,7 +26,7 @@ async def test_what_waits_for_a_stalled_reader_is_one_write() -> None:
     """The run ends, others read all of it, and the stalled one goes on where it was."""
     stalled = Gate()
     async with (
-        opened({"agent": long_answer(20_000)}) as app,
+        opened({"agent": long_answer(10_000)}) as app,
         Exchange(app, "POST", "/v1/responses", LONG, stalled=stalled) as slow,
     ):
         await stalled.reached()
@@ -37,7 +37,7 @@ async def test_what_waits_for_a_stalled_reader_is_one_write() -> None:
         assert not slow.received
         stalled.open()
         assert await slow.whole() == whole
-        assert len(whole) > 20 * WRITE
+        assert len(whole) > 10 * WRITE
         large = [size for size in slow.writes if size > WRITE + 8_000]
         assert len(large) <= 3  # the last events repeat the whole text
 

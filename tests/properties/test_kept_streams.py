@@ -14,10 +14,7 @@ from starlette.applications import Starlette
 
 from tests.support.exchange import Exchange, ask, frames_of, opened, response_id
 from tests.support.gates import Gate
-from tests.support.postgres import postgres, postgres_server
 from tests.support.scripted import SCENARIOS, ScriptedChatModel, chunks, gated_text
-
-__all__ = ["postgres", "postgres_server"]
 
 SOME = ("plain_text", "approval", "two_nodes_streaming_at_once")
 HELLO = {"input": "Hello"}

@@ -62,7 +62,7 @@ class Exchange:
         self._grown = asyncio.Event()
         self.status = 0
         self.headers: dict[str, str] = {}
-        self.received = b""
+        self._received = bytearray()
         self.is_whole = False
         self.writes: list[int] = []  # their sizes
 
@@ -93,9 +93,14 @@ class Exchange:
             if self._stalled is not None:
                 await self._stalled.passed()
             if not self._gone.is_set():
-                self.received += message.get("body", b"")
+                self._received += message.get("body", b"")
                 self.is_whole = not message.get("more_body", False)
         self._grown.set()
+
+    @property
+    def received(self) -> bytes:
+        """The body as far as it has come."""
+        return bytes(self._received)
 
     def leave(self) -> None:
         """Hang up."""
@@ -104,7 +109,7 @@ class Exchange:
     async def until(self, wanted: bytes) -> bytes:
         """All that was received, once `wanted` is in it."""
         async with asyncio.timeout(PATIENCE):
-            while wanted not in self.received:
+            while wanted not in self._received:
                 assert not self.task.done(), f"the answer ended before {wanted!r} came: {self.received[-300:]!r}"
                 self._grown.clear()
                 await self._grown.wait()
@@ -113,7 +118,7 @@ class Exchange:
     async def frames(self, count: int) -> bytes:
         """All that was received, once it holds so many frames."""
         async with asyncio.timeout(PATIENCE):
-            while self.received.count(b"\n\n") < count:
+            while self._received.count(b"\n\n") < count:
                 assert not self.task.done(), f"the answer ended after {self.received[-300:]!r}"
                 self._grown.clear()
                 await self._grown.wait()

@@ -52,12 +52,12 @@ class FaultyStore:
 
 
 @contextmanager
-def faulty_stores() -> Iterator[list[FaultyStore]]:
+def faulty_stores(kind: type[FaultyStore] = FaultyStore) -> Iterator[list[FaultyStore]]:
     """The stores of all apps that are made in the block, in their order."""
     made: list[FaultyStore] = []
 
     def faulty(url: str) -> Any:
-        made.append(FaultyStore(open_store(url)))
+        made.append(kind(open_store(url)))
         return made[-1]
 
     with patch.object(app_module, "open_store", faulty):

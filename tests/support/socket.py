@@ -13,6 +13,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.support.gates import PATIENCE
 
 Event = dict[str, Any]
+CLOSING = 1.0
+"""Seconds that a server has to answer the end of a connection; one that has gone already does not."""
+
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
 
 
@@ -58,5 +61,5 @@ async def opened(base_url: str, **headers: str) -> AsyncIterator[Socket]:
     """A connection, closed with the block. Underscores in the names of headers stand for hyphens."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     url = base_url.replace("http", "ws", 1) + "/v1/responses"
-    async with connect(url, additional_headers=given) as connection:
+    async with connect(url, additional_headers=given, close_timeout=CLOSING) as connection:
         yield Socket(connection)

@@ -214,6 +214,7 @@ async def test_a_client_tool_is_bound_in_the_form_all_providers_take() -> None:
         ("none", [], None),
         ("required", ["add", "shout", "look"], "any"),
         ({"type": "function", "name": "add"}, ["add"], "add"),
+        ({"type": "mcp", "server_label": "agent", "name": "add"}, ["add"], "add"),
         ({"type": "function", "name": "look"}, ["look"], "look"),
         (
             {
@@ -476,6 +477,56 @@ async def test_options_reach_an_agent_that_is_a_node_of_a_graph() -> None:
     outer.add_edge(START, "agent")
     state = await outer.compile().ainvoke(asked(), config_of(tools=(LOOK,)))
     assert [each.value["name"] for each in state["__interrupt__"]] == ["look"]
+
+
+# Truncation
+
+
+WORDS = "word " * 80  # 103 tokens as a message
+
+
+def small(window: int | None = 400) -> SilentChatModel:
+    model = answers("Hi.")
+    model.profile = {"max_input_tokens": window} if window else None
+    return model
+
+
+def long_history() -> Json:
+    call = AIMessage("", tool_calls=[ADD])
+    output = ToolMessage(WORDS, tool_call_id="call_add")
+    return {"messages": [HumanMessage(f"1 {WORDS}"), call, output, AIMessage("3"), HumanMessage(f"2 {WORDS}")]}
+
+
+async def test_the_oldest_turn_goes_with_its_calls_when_the_models_window_is_full(invoke: Callable[..., Any]) -> None:
+    model = small()
+    graph = agent_of(model, system_prompt="Be kind.", checkpointer=InMemorySaver())
+    state = await invoke(graph, long_history(), config_of(truncation="auto"))
+    assert [each.text[:8] for each in model.calls[0].messages] == ["Be kind.", "2 word w"]
+    assert len(state["messages"]) == 6  # the conversation is as long as ever
+
+
+async def test_what_is_beside_the_turns_takes_room_too(invoke: Callable[..., Any]) -> None:
+    long = {**LOOK, "description": WORDS * 3}
+    for options in ({}, {"instructions": WORDS * 3}, {"tools": (long,)}):
+        model = small(window=800)
+        await invoke(agent_of(model), long_history(), config_of(truncation="auto", **options))
+        told = [each for each in model.calls[0].messages if each.type != "system"]
+        assert len(told) == (1 if options else 5), options
+
+
+@pytest.mark.parametrize(("window", "truncation"), [(None, "auto"), (10_000, "auto"), (400, None)])
+async def test_nothing_goes_that_fits_or_is_not_to_go(
+    invoke: Callable[..., Any], window: int | None, truncation: str | None
+) -> None:
+    model = small(window)
+    await invoke(agent_of(model), long_history(), config_of(truncation=truncation))
+    assert [each.content for each in model.calls[0].messages] == [each.content for each in long_history()["messages"]]
+
+
+async def test_a_last_turn_that_does_not_fit_is_for_the_model_to_refuse(invoke: Callable[..., Any]) -> None:
+    model = small(window=10)
+    await invoke(agent_of(model), long_history(), config_of(truncation="auto"))
+    assert [each.text[:1] for each in model.calls[0].messages] == ["2"]
 
 
 # Detection

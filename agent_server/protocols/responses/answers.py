@@ -5,6 +5,7 @@
 | approval, one request for each action | `mcp_approval_response` for each | `{"decisions": [...]}` |
 | call of a client's tool | `function_call_output` | its output |
 | any other value | `mcp_approval_response` | `edited_arguments`, else `reason`, else `approve` |
+| the same, of a client with a tool `request_human_input` | `function_call_output` | its output |
 
 `edited_arguments`, an object or its JSON text, is this server's addition to `mcp_approval_response`.
 """
@@ -19,6 +20,7 @@ from agent_server.events import Interrupt, RunInterrupted
 from agent_server.graph.inputs import content_of
 from agent_server.http.body import parse_json
 from agent_server.protocols.responses.fields import Fields, invalid
+from agent_server.protocols.responses.output import HUMAN_INPUT, human_input_call
 from agent_server.protocols.responses.parts import read_parts
 
 ANSWERED = {"type": "mcp_list_tools"}
@@ -55,12 +57,13 @@ def _is_of_the_agent(item: Any) -> bool:
 
 
 class Answers:
-    """The answers among the items of an input. `asked` are the ids of the response's approval requests, in order."""
+    """The answers among the items of an input, to a response that `ended` so with this `output`."""
 
-    def __init__(self, items: Sequence[Any], ended: RunInterrupted, asked: Sequence[str]) -> None:
+    def __init__(self, items: Sequence[Any], ended: RunInterrupted, output: Sequence[Mapping[str, Any]]) -> None:
         self._ended = ended
-        self._asked = asked
-        self._calls = {call for each in ended.interrupts if each.kind == "client_tool" for call in each.call_ids}
+        self._asked = [item["id"] for item in output if item["type"] == "mcp_approval_request"]
+        made = {item["call_id"] for item in output if item["type"] == "function_call"}
+        self._calls = {each.id: call for each in ended.interrupts if (call := _call(each, made)) is not None}
         self._given: dict[str, Fields] = {}
         self._places: list[int] = []
         for place, item in enumerate(items):
@@ -73,11 +76,17 @@ class Answers:
     def __bool__(self) -> bool:
         return bool(self._given)
 
+    @property
+    def tools(self) -> set[str]:
+        """The names of the client's tools whose calls wait."""
+        waiting = [each for each in self._ended.interrupts if each.id in self._calls]
+        return {each.value["name"] if each.kind == "client_tool" else HUMAN_INPUT for each in waiting}
+
     def _key(self, item: dict[str, Any]) -> str | None:
         if item.get("type") == "mcp_approval_response":
             key = item.get("approval_request_id")
             return key if key in self._asked else None
-        if item.get("type") == "function_call_output" and item.get("call_id") in self._calls:
+        if item.get("type") == "function_call_output" and item.get("call_id") in self._calls.values():
             return str(item["call_id"])
         return None
 
@@ -99,15 +108,15 @@ class Answers:
         asked = iter(self._asked)
         found: dict[str, str] = {}
         for each in self._ended.interrupts:
-            if each.kind != "client_tool":
+            if each.id not in self._calls:
                 requests = [next(asked) for _ in (_requests(each) if each.kind == "approval" else "?")]
                 if len(requests) == len(each.call_ids):
                     found |= zip(each.call_ids, requests, strict=True)
         return found
 
     def _value(self, interrupt: Interrupt, asked: Iterator[str]) -> Any:
-        if interrupt.kind == "client_tool":
-            return self._output(interrupt.call_ids[0])
+        if interrupt.id in self._calls:
+            return self._output(self._calls[interrupt.id])
         if interrupt.kind == "approval":
             allowed = _allowed(interrupt)
             return {"decisions": [_decision(self._approval(next(asked)), r, allowed) for r in _requests(interrupt)]}
@@ -128,6 +137,14 @@ class Answers:
         if given is None:
             raise _refused(f"The approval request {request_id} waits for an answer.", "approval_required")
         return given
+
+
+def _call(interrupt: Interrupt, made: Collection[str]) -> str | None:
+    """The id of the call that asks, of those that were `made`, if none is an approval request."""
+    if interrupt.kind == "client_tool":
+        return interrupt.call_ids[0]
+    call_id = human_input_call(interrupt.id)
+    return call_id if interrupt.kind == "free" and call_id in made else None
 
 
 def _requests(interrupt: Interrupt) -> list[dict[str, Any]]:

@@ -20,11 +20,12 @@ _ANSWERS = "answers"
 
 
 class Once(NamedTuple):
-    """A key on a route, and the digest of what it stands for."""
+    """A key on a route, the digest of what it stands for, and whether the run that is made of it leaves a row."""
 
     route: str
     key: str
     digest: str
+    leaves_row: bool
 
 
 def claims_of(asked: Asked) -> list[Once]:
@@ -32,19 +33,23 @@ def claims_of(asked: Asked) -> list[Once]:
     claims = []
     if (key := asked.said.headers.get("idempotency-key")) is not None:
         digest = hashlib.sha256(framing.to_json(asked.said.body)).hexdigest()
-        claims.append(Once(asked.dialect.path, key, digest))
+        claims.append(Once(asked.dialect.path, key, digest, asked.keeps))
     if asked.origin.resume is not None and asked.origin.previous is not None:
-        claims.append(Once(_ANSWERS, asked.origin.previous.row.id, asked.origin.digest))
+        claims.append(Once(_ANSWERS, asked.origin.previous.row.id, asked.origin.digest, asked.keeps))
     return claims
 
 
 class Claims:
-    """The claims of one app's requests. `retention_days` is how long an answered question is remembered."""
+    """The claims of one app's requests. `retention_days` is how long an answered question is remembered.
 
-    def __init__(self, store: Store, archive: Archive, retention_days: float) -> None:
+    A process that claims and then dies makes no run: from `lease` seconds on the claim counts no longer.
+    """
+
+    def __init__(self, store: Store, archive: Archive, retention_days: float, lease: float) -> None:
         self._store = store
         self._archive = archive
         self._hours = {_ANSWERS: 24 * (retention_days or 3650)}
+        self._lease_ms = round(lease * 1000)
 
     async def take(self, claims: Sequence[Once], run_id: str) -> Kept | None:
         """Claim all for a run. Else none, and the response that had one of them first.
@@ -64,13 +69,14 @@ class Claims:
     async def _take(self, once: Once, run_id: str) -> Claim | None:
         now = now_ms()
         until = now + round(self._hours.get(once.route, IDEMPOTENCY_HOURS) * 3_600_000)
+        run_by = now + self._lease_ms if once.leaves_row else None
         claim = Claim(once.digest, run_id)
-        return await self._store.claim(TENANT, once.route, once.key, claim, now=now, expires_at=until)
+        return await self._store.claim(TENANT, once.route, once.key, claim, now=now, expires_at=until, run_by=run_by)
 
     async def release(self, claims: Sequence[Once], run_id: str) -> None:
         """Give back what was claimed for a run that never began."""
-        for route, key, _ in claims:
-            await self._store.release(TENANT, route, key, run_id)
+        for claim in claims:
+            await self._store.release(TENANT, claim.route, claim.key, run_id)
 
     async def _came_to_nothing(self, earlier: Claim) -> bool:
         """Whether the run that got the answers left nothing to go on from, so that the questions are still open."""

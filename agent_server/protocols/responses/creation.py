@@ -82,7 +82,7 @@ class Creation:
         self._archive = recent or Archive(engine)
         self._recent = recent
         self.origins = Origins(self._archive, engine.keeper.store, Seal(settings.secret.get_secret_value()))
-        self._claims = Claims(engine.keeper.store, self._archive, settings.retention_days)
+        self._claims = Claims(engine.keeper.store, self._archive, settings.retention_days, settings.lease_seconds)
         self._settings = settings
         self._proxies = proxies
         self._tracer = tracer

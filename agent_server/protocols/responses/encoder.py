@@ -151,6 +151,11 @@ class ResponsesEncoder:
         for interrupt in event.interrupts:
             if interrupt.kind == "client_tool":
                 continue  # its function_call item is the question
+            if interrupt.kind == "free" and output.HUMAN_INPUT in self._client_tools:
+                call_id = output.human_input_call(interrupt.id)
+                call = self._make_call(call_id, output.HUMAN_INPUT, hosted=False)
+                call.feed(ev.ToolStarted(call_id, output.HUMAN_INPUT, _as_arguments(interrupt.value)))
+                continue
             for name, arguments in _questions(interrupt):
                 item = self._emitter.open("mcpr")
                 body = output.mcp_approval_request(item.id, self._label, name, arguments)
@@ -264,8 +269,11 @@ def _questions(interrupt: ev.Interrupt) -> list[tuple[str, str]]:
     if interrupt.kind == "approval":
         requests = interrupt.value["action_requests"]
         return [(str(r.get("name", "")), _json(r.get("args", r.get("arguments", {})))) for r in requests]
-    value = interrupt.value
-    return [("request_human_input", _json(value if isinstance(value, dict) else {"value": value}))]
+    return [(output.HUMAN_INPUT, _json(_as_arguments(interrupt.value)))]
+
+
+def _as_arguments(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {"value": value}
 
 
 def _json(value: Any) -> str:

@@ -22,6 +22,7 @@ _FUNCTION = ("name", "description", "parameters", "strict")
 _APPROVALS = ("always", "never")
 _TOOL_MODES = ("none", "auto", "required")
 _VERBOSITIES = ("low", "medium", "high")
+_TRUNCATIONS = ("auto", "disabled")
 _FORMATS = ("text", "json_schema", "json_object")
 _SUMMARIES = ("auto", "concise", "detailed")
 _REASONING = {
@@ -63,12 +64,13 @@ def read_options(body: Fields) -> ModelOptions:
     declared = declared_tools(body)
     tools = tuple({key: tool[key] for key in _FUNCTION} for tool in declared if tool["type"] == "function")
     names = frozenset(tool["name"] for tool in tools)
+    references = [tool for tool in declared if tool["type"] == "mcp"]
     text = body.child("text") or Fields({}, "text")
     return ModelOptions(
         instructions=body.text("instructions"),
         tools=tools,
-        server_tools=_server_tools([tool for tool in declared if tool["type"] == "mcp"]),
-        tool_choice=_read_tool_choice(body, names),
+        server_tools=_server_tools(references),
+        tool_choice=_read_tool_choice(body, names, {tool["server_label"] for tool in references}),
         parallel_tool_calls=body.flag("parallel_tool_calls"),
         response_format=_read_format(text),
         max_output_tokens=body.integer("max_output_tokens", 1),
@@ -78,6 +80,7 @@ def read_options(body: Fields) -> ModelOptions:
         top_logprobs=body.integer("top_logprobs", 0, 20),
         reasoning=_read_reasoning(body),
         verbosity=text.choice("verbosity", _VERBOSITIES),
+        truncation="auto" if body.choice("truncation", _TRUNCATIONS) == "auto" else None,
     )
 
 
@@ -90,6 +93,21 @@ def check_tools(declared: Sequence[Mapping[str, Any]], agent: Agent) -> None:
         elif tool["name"] in agent.tool_names:
             message = f"The agent has a tool of its own named {tool['name']!r}; give yours another name."
             raise RequestError(message, param=f"{path}.name", code="duplicate_tool")
+
+
+def check_choice(options: ModelOptions, agent: Agent) -> None:
+    """Refuse the choice of a tool that the agent does not have, or that the request leaves out."""
+    choice = options.tool_choice
+    if not isinstance(choice, Mapping):
+        return
+    places = {f"tool_choice.tools[{place}]": tool for place, tool in enumerate(choice.get("tools", ()))}
+    for path, tool in (places or {"tool_choice": choice}).items():
+        if tool["type"] != "mcp":
+            continue
+        if tool["name"] not in agent.tool_names:
+            raise invalid(f"{path}.name", f"the agent has no tool '{tool['name'][:64]}'")
+        if options.server_tools is not None and tool["name"] not in options.server_tools:
+            raise invalid(f"{path}.name", f"'tools' does not allow '{tool['name'][:64]}'")
 
 
 def _check_reference(tool: Mapping[str, Any], path: str, agent: Agent) -> None:
@@ -177,24 +195,29 @@ def _server_tools(references: Sequence[Mapping[str, Any]]) -> tuple[str, ...] | 
     return tuple(sorted({name for each in references for name in each["allowed_tools"]}))
 
 
-def _read_tool_choice(body: Fields, names: Collection[str]) -> str | Mapping[str, Any] | None:
+def _read_tool_choice(body: Fields, names: Collection[str], labels: Collection[str]) -> str | Mapping[str, Any] | None:
     value = body.get("tool_choice")
     if value is None or isinstance(value, str):
         return body.choice("tool_choice", _TOOL_MODES)
     choice = body.required_child("tool_choice")
     kind = choice.required_text("type")
     if kind != "allowed_tools":
-        return _read_function_choice(choice, names)
+        return _read_one_choice(choice, names, labels)
     choice = _flat(choice, kind)
-    tools = [_read_function_choice(tool, names) for tool in choice.children("tools")]
+    tools = [_read_one_choice(tool, names, labels) for tool in choice.children("tools")]
     if not tools:
         raise missing(choice.at("tools"))
     return {"type": kind, "mode": choice.choice("mode", _TOOL_MODES) or "auto", "tools": tools}
 
 
-def _read_function_choice(choice: Fields, names: Collection[str]) -> Mapping[str, Any]:
-    """`{"type": "function", "name"}`, whose tool the request must declare."""
+def _read_one_choice(choice: Fields, names: Collection[str], labels: Collection[str]) -> Mapping[str, Any]:
+    """`{"type": "function", "name"}` or `{"type": "mcp", "server_label", "name"}`, which the request must declare."""
     kind = choice.required_text("type")
+    if kind == "mcp":
+        label = choice.required_text("server_label")
+        if label not in labels:
+            raise invalid(choice.at("server_label"), f"'tools' declares no MCP server '{label[:64]}'")
+        return {"type": kind, "server_label": label, "name": choice.required_text("name")}
     _check_function(choice, kind)
     function = _flat(choice, kind)
     name = function.required_text("name")

@@ -198,13 +198,11 @@ class Origins:
         if previous is None or ended is None:
             return Origin(_without_answers(value), previous, conversation)
         items = value if isinstance(value, list) else []
-        asked = [item["id"] for item in previous.output() if item["type"] == "mcp_approval_request"]
-        answers = Answers(items, ended, asked)
+        answers = Answers(items, ended, previous.output())
         resume = answers.resume()  # refuses an input without answers, too
         rest = _without_answers(answers.rest(items))
-        called = {each.value["name"] for each in ended.interrupts if each.kind == "client_tool"}
         declared = previous.response()["tools"]
-        tools = tuple(tool for tool in declared if tool["type"] == "function" and tool["name"] in called)
+        tools = tuple(tool for tool in declared if tool["type"] == "function" and tool["name"] in answers.tools)
         return Origin(rest, previous, conversation, resume, answers.approvals(), tools)
 
     # -- what was said before ------------------------------------------------------------------------------

@@ -15,6 +15,16 @@ Phase = Literal["commentary", "final_answer"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
+HUMAN_INPUT = "request_human_input"
+"""Name of what asks for an answer that is no approval: an approval request, or a call of the client's tool of that name
+where it declares one."""
+
+
+def human_input_call(interrupt_id: str) -> str:
+    """The id of the call that asks the question of an interrupt."""
+    return f"call_{interrupt_id}"
+
+
 def message(item_id: str, status: ItemStatus, parts: list[dict[str, Any]], phase: Phase | None) -> dict[str, Any]:
     """An assistant message. `phase` tells text before tool calls from the answer, once that is known."""
     item: dict[str, Any] = {"id": item_id, "type": "message", "role": "assistant", "status": status}

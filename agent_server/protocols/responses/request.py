@@ -16,7 +16,8 @@ from agent_server.graph.agent import Agent
 from agent_server.graph.inputs import Turn
 from agent_server.protocols.responses.fields import Fields, not_among, too_long, wrong_type
 from agent_server.protocols.responses.items import read_input
-from agent_server.protocols.responses.options import check_tools, declared_tools, read_options
+from agent_server.protocols.responses.options import check_choice, check_tools, declared_tools, read_options
+from agent_server.protocols.responses.output import HUMAN_INPUT
 
 _NOT_KEPT = "which this server does not keep yet"
 _KEPT = {
@@ -38,7 +39,6 @@ INCLUDABLE = (
     "web_search_call.action.sources",
     "web_search_call.results",
 )
-_TRUNCATIONS = ("auto", "disabled")
 _PENALTIES = ("presence_penalty", "frequency_penalty")  # parameters of Open Responses, not of OpenAI
 
 
@@ -121,10 +121,11 @@ def check_served(asked: ResponsesRequest, agent: Agent) -> None:
     """What only an agent with the `RequestOptions` middleware can honour is refused by the others."""
     options = asked.options
     check_tools(asked.echo["tools"], agent)
+    check_choice(options, agent)
     if agent.takes_options:
         return
     needs = {
-        "tools": bool(options.tools),
+        "tools": any(tool["name"] != HUMAN_INPUT for tool in options.tools),
         "tool_choice": options.tool_choice not in (None, "auto"),
         "text.format": options.response_format is not None,
         "max_tool_calls": options.max_tool_calls is not None,
@@ -153,9 +154,6 @@ def _check_served(body: Fields) -> None:
     for key, lacking in _UNSERVED.items():
         if body.get(key) is not None:
             raise UnsupportedError(f"'{key}' {lacking}.", param=key)
-    if body.choice("truncation", _TRUNCATIONS) == "auto":
-        message = "'truncation' can only be 'disabled': this server never shortens a conversation."
-        raise UnsupportedError(message, param="truncation")
     for key in _PENALTIES:
         if body.number(key, -2, 2):
             raise UnsupportedError(f"'{key}' can only be 0: it is not passed to models.", param=key)
@@ -207,7 +205,7 @@ def _echo(body: Fields, options: ModelOptions, metadata: Mapping[str, str]) -> d
         "max_output_tokens": options.max_output_tokens,
         "max_tool_calls": options.max_tool_calls,
         "text": _echo_text(options),
-        "truncation": "disabled",
+        "truncation": options.truncation or "disabled",
         "store": False,
         "background": False,
         "service_tier": "default",

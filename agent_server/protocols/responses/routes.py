@@ -11,13 +11,12 @@ What is stored is found below `/v1/responses` and `/responses` alike.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_server import framing
 from agent_server.errors import RequestError
@@ -64,13 +63,7 @@ class ResponsesApi:
                 Route(f"{dialect.path}/{{id}}/input_items", self._input_items, methods=["GET"]),
             )
         ]
-        return [*(Route(d.path, self._create(d), methods=["POST"]) for d in (*mounts, invocations)), *kept]
-
-    def _create(self, dialect: Dialect) -> Callable[[Request], Awaitable[ASGIApp]]:
-        async def create(request: Request) -> ASGIApp:
-            return await self._creation.create(request, dialect)
-
-        return create
+        return [*(Route(d.path, _Create(self._creation, d), methods=["POST"]) for d in (*mounts, invocations)), *kept]
 
     async def _retrieve(self, request: Request) -> ASGIApp:
         """`GET /v1/responses/{id}`: the object as it is now, or its stream from the beginning or `starting_after`."""
@@ -106,6 +99,18 @@ class ResponsesApi:
         """`GET /v1/responses/{id}/input_items`: what the request itself said."""
         kept = await self._archive.response(TENANT, request.path_params["id"])
         return _json(page(kept.record.input, request.query_params))
+
+
+class _Create:
+    """`POST /v1/responses`: an ASGI app, because Starlette keeps more around a function for as long as it streams."""
+
+    def __init__(self, creation: Creation, dialect: Dialect) -> None:
+        self._creation = creation
+        self._dialect = dialect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await self._creation.create(Request(scope, receive), self._dialect)
+        await answer(scope, receive, send)
 
 
 def _flag(request: Request, name: str) -> bool:

@@ -19,6 +19,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from agent_server.graph.savers import Saver
 from agent_server.runs.stores.port import RunRow, StoreError
 
 T = TypeVar("T")
@@ -60,6 +61,10 @@ class Database(Protocol):
 
     async def aclose(self) -> None:
         """Close every connection."""
+        ...
+
+    async def checkpointer(self) -> Saver:
+        """See `Store`."""
         ...
 
     async def read(self, query: Query) -> list[Row]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from agent_server.graph.savers import Saver, memory_saver
 from agent_server.runs.stores.port import (
     TERMINAL_STATUSES,
     Abandoned,
@@ -53,7 +54,7 @@ class MemoryStore:
         self._threads: dict[Key, _Thread] = {}
         self._runs: dict[Key, _Run] = {}
         self._active: dict[Key, _Run] = {}
-        self._claims: dict[tuple[str, str, str], tuple[Claim, int]] = {}
+        self._claims: dict[tuple[str, str, str], tuple[Claim, int, int | None]] = {}
         self._expired: dict[Key, int] = {}
 
     async def open(self) -> None:
@@ -61,6 +62,10 @@ class MemoryStore:
 
     async def aclose(self) -> None:
         """Nothing to close: what is here stays as long as this object."""
+
+    async def checkpointer(self) -> Saver:
+        """See `Store`."""
+        return memory_saver()
 
     # -- threads
 
@@ -91,7 +96,7 @@ class MemoryStore:
 
     # -- runs
 
-    async def create_run(self, tenant: str, run: RunRow, lease_ms: int) -> RunRow | None:
+    async def create_run(self, tenant: str, run: RunRow, lease_ms: int, first: bytes | None = None) -> RunRow | None:
         """See `Store`."""
         if (tenant, run.id) in self._runs:
             raise StoreError("There is a run of this id already.")
@@ -99,11 +104,13 @@ class MemoryStore:
         thread = self._threads.setdefault((tenant, run.thread_id), made)
         if run.status == "running" and thread.first("running"):
             return None
-        created = _Run(replace(run, base=thread.length, length=0), self._until(lease_ms))
+        events = [] if first is None else [first]
+        created = _Run(replace(run, base=thread.length, length=0), self._until(lease_ms), events)
+        thread.length += len(events)
         self._runs[tenant, run.id] = thread.runs[run.id] = created
         if run.status not in TERMINAL_STATUSES:
             self._active[tenant, run.id] = created
-        return created.row
+        return created.read()
 
     async def start_run(self, tenant: str, run_id: str, owner: str, lease_ms: int) -> RunRow | None:
         """See `Store`."""
@@ -202,13 +209,15 @@ class MemoryStore:
     # -- idempotency keys
 
     async def claim(
-        self, tenant: str, route: str, key: str, claim: Claim, *, now: int, expires_at: int
+        self, tenant: str, route: str, key: str, claim: Claim, *, now: int, expires_at: int, run_by: int | None = None
     ) -> Claim | None:
         """See `Store`."""
-        held = self._claims.get((tenant, route, key))
-        if held is not None and held[1] > now:
-            return held[0]
-        self._claims[tenant, route, key] = claim, expires_at
+        first, until, first_run_by = self._claims.get((tenant, route, key), (claim, now, None))
+        run = tenant, first.run_id
+        has_run = run in self._runs or run in self._expired
+        if until > now and (has_run or first_run_by is None or first_run_by > now):
+            return first
+        self._claims[tenant, route, key] = claim, expires_at, run_by
         return None
 
     async def release(self, tenant: str, route: str, key: str, run_id: str) -> None:

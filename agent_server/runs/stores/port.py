@@ -21,6 +21,7 @@ from typing import ClassVar, Literal, Protocol
 import msgspec
 
 from agent_server.errors import AgentServerError
+from agent_server.graph.savers import Saver
 
 RunStatus = Literal["queued", "running", "completed", "interrupted", "failed", "cancelled"]
 TERMINAL_STATUSES: frozenset[RunStatus] = frozenset({"completed", "interrupted", "failed", "cancelled"})
@@ -31,6 +32,10 @@ class StoreError(AgentServerError):
 
     status: ClassVar[int] = 503
     code = "store_unavailable"
+
+
+class UnwritableError(StoreError):
+    """What was to be written is nothing that the store takes, now or later. It has written nothing of it."""
 
 
 class CorruptError(StoreError):
@@ -108,6 +113,10 @@ class Store(Protocol):
         """Let go of everything. Nothing is lost."""
         ...
 
+    async def checkpointer(self) -> Saver:
+        """A LangGraph checkpointer in the same database, for as long as the store is open. Its tables are made."""
+        ...
+
     # -- threads -------------------------------------------------------------------------------------------
 
     async def create_thread(self, tenant: str, thread: Thread) -> bool:
@@ -128,8 +137,8 @@ class Store(Protocol):
 
     # -- runs ----------------------------------------------------------------------------------------------
 
-    async def create_run(self, tenant: str, run: RunRow, lease_ms: int) -> RunRow | None:
-        """Add a run, with the thread it names if that is not there yet.
+    async def create_run(self, tenant: str, run: RunRow, lease_ms: int, first: bytes | None = None) -> RunRow | None:
+        """Add a run, with the thread it names if that is not there yet, and with the `first` event of its log.
 
         A run that is to be `running` or `queued` has its owner's lease from now on. None if it is to be `running` and
         another run of the thread is. `base` and `length` are the store's to set, and are in what it returns; a queued
@@ -196,9 +205,13 @@ class Store(Protocol):
     # -- idempotency keys ----------------------------------------------------------------------------------
 
     async def claim(
-        self, tenant: str, route: str, key: str, claim: Claim, *, now: int, expires_at: int
+        self, tenant: str, route: str, key: str, claim: Claim, *, now: int, expires_at: int, run_by: int | None = None
     ) -> Claim | None:
-        """Take a key for a run. None if it is now taken for it; else who had it first, and has it still at `now`."""
+        """Take a key for a run. None if it is now taken for it; else who had it first, and has it still at `now`.
+
+        From `run_by` on the key is free again where there is no such run, neither kept nor expired: whoever took it
+        died before making one, or the run was deleted.
+        """
         ...
 
     async def release(self, tenant: str, route: str, key: str, run_id: str) -> None:

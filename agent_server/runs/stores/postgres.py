@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
-from psycopg import AsyncConnection, AsyncCursor, Error, OperationalError
+from psycopg import AsyncConnection, AsyncCursor, DataError, Error, IntegrityError, OperationalError
 from psycopg_pool import AsyncConnectionPool
 
+from agent_server.graph.savers import Saver, postgres_saver
 from agent_server.runs.stores.database import Each, Fill, Query, Row, Step, Steps, migrations, outstanding, queries
-from agent_server.runs.stores.port import StoreError
+from agent_server.runs.stores.port import StoreError, UnwritableError
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +21,14 @@ CONNECTIONS = 10
 """Per process, at most."""
 WAIT_SECONDS = 10.0
 """How long a verb waits for a connection."""
+UNWRITABLE = (IntegrityError, DataError, OverflowError, UnicodeEncodeError)
+REFUSALS = ("44", "54", "P0")
+"""What fails because of what was to be written, and would fail again: by its type, or by the class of its SQLSTATE (a
+check of a view, a limit of the program, a trigger)."""
 MIGRATING = 0x6167656E74
 """The advisory lock of whoever migrates."""
-TYPES = {"add_events": ("text", "text", "int8", "text", "int8", "bytea", "int8")}
+
+TYPES = {"add_events": ("text", "int8", "int8", "int8", "int8", "bytea", "int8")}
 """The columns' types of what is copied."""
 
 T = TypeVar("T")
@@ -35,6 +41,7 @@ class PostgresDatabase:
     def __init__(self, url: str) -> None:
         self._url = url
         self._pool: AsyncConnectionPool[Connection] | None = None
+        self._savers = AsyncExitStack()
         self._queries = {name: re.sub(r"(?<!:):(\w+)", r"%(\1)s", sql) for name, sql in queries("postgres").items()}
 
     async def open(self) -> None:
@@ -56,9 +63,15 @@ class PostgresDatabase:
 
     async def aclose(self) -> None:
         """See `Database`."""
+        await self._savers.aclose()
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()
+
+    async def checkpointer(self) -> Saver:
+        """See `Database`."""
+        async with _store_errors():
+            return await self._savers.enter_async_context(postgres_saver(self._url))
 
     async def read(self, query: Query) -> list[Row]:
         """See `Database`."""
@@ -89,6 +102,9 @@ class PostgresDatabase:
             case Query(params=params):
                 await cursor.execute(sql, params)
                 return await _rows(cursor)
+            case Each(params=[params]):
+                await cursor.execute(sql, params)
+                return [await _rows(cursor)]
             case Each(params=sets):
                 return await _each(cursor, sql, sets)
             case Fill(rows=rows):
@@ -157,6 +173,8 @@ def _gone(connection: Connection) -> bool:
 async def _store_errors() -> AsyncIterator[None]:
     try:
         yield
-    except (Error, OSError) as error:
+    except (Error, OSError, *UNWRITABLE) as error:
         logger.error("Postgres failed: %s: %s", type(error).__name__, error)
+        if isinstance(error, UNWRITABLE) or (isinstance(error, Error) and (error.sqlstate or "")[:2] in REFUSALS):
+            raise UnwritableError("The store does not take this.") from error
         raise StoreError("The store cannot be used now.") from error

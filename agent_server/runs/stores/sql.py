@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
+from agent_server.graph.savers import Saver
 from agent_server.runs.stores.database import Database, Each, Fill, Query, Row, Steps
 from agent_server.runs.stores.port import (
     Abandoned,
@@ -42,6 +43,10 @@ class SqlStore:
         """See `Store`."""
         await self._database.aclose()
 
+    async def checkpointer(self) -> Saver:
+        """See `Store`."""
+        return await self._database.checkpointer()
+
     # -- threads
 
     async def create_thread(self, tenant: str, thread: Thread) -> bool:
@@ -63,9 +68,9 @@ class SqlStore:
 
     # -- runs
 
-    async def create_run(self, tenant: str, run: RunRow, lease_ms: int) -> RunRow | None:
+    async def create_run(self, tenant: str, run: RunRow, lease_ms: int, first: bytes | None = None) -> RunRow | None:
         """See `Store`."""
-        return await self._database.write(_create_run(tenant, run, lease_ms))
+        return await self._database.write(_create_run(tenant, run, lease_ms, first))
 
     async def start_run(self, tenant: str, run_id: str, owner: str, lease_ms: int) -> RunRow | None:
         """See `Store`."""
@@ -126,11 +131,12 @@ class SqlStore:
     # -- idempotency keys
 
     async def claim(
-        self, tenant: str, route: str, key: str, claim: Claim, *, now: int, expires_at: int
+        self, tenant: str, route: str, key: str, claim: Claim, *, now: int, expires_at: int, run_by: int | None = None
     ) -> Claim | None:
         """See `Store`."""
         place = {"tenant": tenant, "route": route, "key": key}
-        return await self._database.write(_claim(place, {**asdict(claim), "now": now, "expires_at": expires_at}))
+        times = {"now": now, "expires_at": expires_at, "run_by": run_by}
+        return await self._database.write(_claim(place, {**asdict(claim), **times}))
 
     async def release(self, tenant: str, route: str, key: str, run_id: str) -> None:
         """See `Store`."""
@@ -178,17 +184,34 @@ def _run(rows: list[Row]) -> RunRow | None:
 # -- transactions
 
 
-def _create_run(tenant: str, run: RunRow, lease_ms: int) -> Steps[RunRow | None]:
-    thread = Thread(run.thread_id, run.created_at, expires_at=run.expires_at)
-    ((length,),) = yield Query("ensure_thread", {"tenant": tenant, **asdict(thread)})
-    ((end, running),) = yield Query("thread_end", {"tenant": tenant, "thread_id": run.thread_id})
+def _create_run(tenant: str, run: RunRow, lease_ms: int, first: bytes | None) -> Steps[RunRow | None]:
+    thread, base, running = yield from _thread_for(tenant, run)
     if running and run.status == "running":
         return None
-    row = asdict(run) | {"tenant": tenant, "base": max(length, end), "lease_ms": lease_ms}
-    created = _run((yield Query("create_run", row)))
-    if created is None:
+    created = replace(run, base=base, length=0 if first is None else 1)
+    ordinals = yield Query("create_run", asdict(created) | {"tenant": tenant, "thread": thread, "lease_ms": lease_ms})
+    if not ordinals:
         raise StoreError("There is a run of this id already.")
+    for (ordinal,) in ordinals:
+        if first is not None:
+            keys = {"tenant": tenant, "thread": thread, "seq": base, "run": ordinal, "attempt": run.attempt}
+            yield Query("add_event", {**keys, "data": first, "crc": crc32(first)})
     return created
+
+
+def _thread_for(tenant: str, run: RunRow) -> Steps[tuple[int, int, int]]:
+    """The thread that a run names, be it new or not, locked: its ordinal, where its events end, how many of its runs
+    are running."""
+    thread = asdict(Thread(run.thread_id, run.created_at, expires_at=run.expires_at)) | {"tenant": tenant}
+    while True:
+        made = yield Query("create_thread", thread)
+        for (ordinal,) in made:
+            return ordinal, 0, 0
+        locked = yield Query("lock_thread", {"tenant": tenant, "id": run.thread_id})
+        for ordinal, length in locked:
+            ((end, running),) = yield Query("thread_end", {"tenant": tenant, "thread_id": run.thread_id})
+            return ordinal, max(length, end), running
+        # It was deleted between the two: try again.
 
 
 def _start_run(tenant: str, run_id: str, owner: str, lease_ms: int) -> Steps[RunRow | None]:
@@ -216,11 +239,11 @@ def _append(batch: Sequence[Append]) -> Steps[list[bool]]:
     accepted = [False] * len(batch)
     events: list[Row] = []
     for place, owned in zip(order, fences, strict=True):
-        for thread_id, base in owned:
+        for thread, base, run in owned:
             accepted[place] = True
             each = batch[place]
             events += [
-                (each.tenant, thread_id, seq, each.run_id, each.attempt, data, crc32(data))
+                (each.tenant, thread, seq, run, each.attempt, data, crc32(data))
                 for seq, data in enumerate(each.events, base + each.after)
             ]
     if events:
@@ -259,9 +282,9 @@ def _delete_runs(runs: Sequence[dict[str, Any]]) -> Steps[int]:
     yield Each("lock_thread_of_run", runs)
     deleted = yield Each("delete_run", runs)
     spans = [
-        {"tenant": run["tenant"], "id": thread_id, "thread_id": thread_id, "base": base, "length": base + length}
+        {"tenant": run["tenant"], "id": thread_id, "thread": thread, "base": base, "length": base + length}
         for run, rows in zip(runs, deleted, strict=True)
-        for thread_id, base, length in rows
+        for thread, thread_id, base, length in rows
     ]
     yield Each("delete_run_events", spans)
     yield Each("lengthen_thread", spans)

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
 
+from agent_server.graph.savers import Saver, SharedSqliteSaver
 from agent_server.runs.stores.database import Each, Fill, Query, Row, Step, Steps, migrations, outstanding, queries
-from agent_server.runs.stores.port import StoreError
+from agent_server.runs.stores.port import StoreError, UnwritableError
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,12 @@ SIZES = (1000, 100, 10, 1)
 OLDEST = (3, 37, 0)
 """`strict` tables; `returning` and upserts are older."""
 
+UNWRITABLE = (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeEncodeError)
+"""What fails because of what was to be written, and would fail again."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
+Work: TypeAlias = Callable[[sqlite3.Connection], T]
 
 
 class SqliteDatabase:
@@ -39,7 +44,7 @@ class SqliteDatabase:
         self._path = path
         self._writer = _Lane("writer")
         self._reader = _Lane("reader")
-        self._waiting: list[tuple[Steps[Any], asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[Work[Any], asyncio.Future[Any]]] = []
         self._writing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -61,14 +66,22 @@ class SqliteDatabase:
         await self._reader.aclose()
         await self._writer.aclose()
 
+    async def checkpointer(self) -> Saver:
+        """See `Store`."""
+        read, write, alone = self._reader.do, self._write, self._writer.do
+        return await SharedSqliteSaver.opened(read, write, alone)
+
     async def read(self, query: Query) -> list[Row]:
         """See `Database`."""
         return await self._reader.call(self._reader.answer, query)
 
     async def write(self, steps: Steps[T]) -> T:
         """See `Database`."""
+        return await self._write(lambda _: self._writer.follow(steps))
+
+    async def _write(self, work: Work[T]) -> T:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((steps, done))
+        self._waiting.append((work, done))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_all(), name="sqlite-writer")
         return await done
@@ -76,7 +89,7 @@ class SqliteDatabase:
     async def _write_all(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            transaction = self._writer.call(self._writer.transact, [steps for steps, _ in batch])
+            transaction = self._writer.call(self._writer.transact, [work for work, _ in batch])
             found = (await asyncio.gather(transaction, return_exceptions=True))[0]
             outcomes = [found] * len(batch) if isinstance(found, BaseException) else found
             for (_, done), outcome in zip(batch, outcomes, strict=True):
@@ -163,24 +176,23 @@ class _Lane:
                 self.connection.execute(statement, [each for row in rows[start : start + size] for each in row])
                 start += size
 
-    def transact(self, batch: Sequence[Steps[Any]]) -> list[Any]:
+    async def do(self, work: Work[T]) -> T:
+        """Something with the connection, in no transaction of this lane."""
+        return await self.call(lambda: work(self.connection))
+
+    def transact(self, batch: Sequence[Work[Any]]) -> list[Any]:
         """One transaction for all; for each what it returned, or the exception that undid it alone."""
         with self.connection as connection:  # commits, or rolls back
             connection.execute("begin immediate")
             if len(batch) == 1:
-                return [self.follow(batch[0])]
-            return [self.try_to_follow(steps) for steps in batch]
-
-    def try_to_follow(self, steps: Steps[T]) -> T | Exception:
-        self.connection.execute("savepoint one")
-        try:
-            result = self.follow(steps)
-        except (StoreError, sqlite3.IntegrityError) as error:
-            self.connection.execute("rollback to one")
-            self.connection.execute("release one")
-            return error if isinstance(error, StoreError) else _store_error(error)
-        self.connection.execute("release one")
-        return result
+                return [batch[0](connection)]
+            outcomes: list[Any] = []
+            for work in batch:
+                with _Savepoint(connection) as savepoint:
+                    outcomes.append(work(connection))
+                if savepoint.error is not None:
+                    outcomes.append(savepoint.error)
+            return outcomes
 
     def follow(self, steps: Steps[T]) -> T:
         try:
@@ -193,6 +205,28 @@ class _Lane:
 
     def close(self) -> None:
         self.connection.close()
+
+
+class _Savepoint:
+    """A block that is undone alone where it fails; `error` is why. A failure of the database undoes all."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        self._connection.execute("savepoint one")
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        is_lost = isinstance(error, sqlite3.Error) and not isinstance(error, UNWRITABLE)
+        if is_lost or not isinstance(error, Exception | None):
+            return False
+        if error is not None:
+            self.error = _store_error(error) if isinstance(error, UNWRITABLE) else error
+            self._connection.execute("rollback to one")
+        self._connection.execute("release one")
+        return True
 
 
 def _make_private(path: Path) -> None:
@@ -228,10 +262,12 @@ def _statements(script: str) -> Iterator[str]:
 def _store_errors() -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, *UNWRITABLE) as error:
         raise _store_error(error) from error
 
 
 def _store_error(error: Exception) -> StoreError:
     logger.error("SQLite failed: %s: %s", type(error).__name__, error)
+    if isinstance(error, UNWRITABLE):
+        return UnwritableError("The store does not take this.")
     return StoreError("The store cannot be used now.")

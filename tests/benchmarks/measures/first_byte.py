@@ -30,8 +30,9 @@ def measure(fleet: Fleet, peers: list[Peer], rounds: int) -> list[Figure]:
     token = {name: median(answer.first_token for answer in got) * 1000 for name, got in answers.items()}
     figures = [Figure(f"first byte, {name}", value, "ms") for name, value in byte.items()]
     figures += [Figure(f"first token, {name}", value, "ms") for name, value in token.items()]
-    if {"ours", "ours_sqlite"} <= byte.keys():
-        figures.append(Figure("first byte, SQLite over memory", byte["ours_sqlite"] - byte["ours"], "ms"))
+    for name, store in (("ours_sqlite", "SQLite"), ("ours_postgres", "Postgres")):
+        if {"ours", name} <= byte.keys():
+            figures.append(Figure(f"first byte, {store} over memory", byte[name] - byte["ours"], "ms"))
     if {"ours", "bare"} <= byte.keys():
         figures.append(Figure("first byte over bare", byte["ours"] - byte["bare"], "ms"))
         figures.append(Figure("first token over bare", token["ours"] - token["bare"], "ms"))

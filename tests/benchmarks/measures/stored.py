@@ -1,4 +1,4 @@
-"""What it costs to keep every event: the throughput with SQLite as a ratio to that with the store in memory."""
+"""What it costs to keep every event: the throughput with SQLite and with Postgres as ratios to that in memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from tests.benchmarks.report import Figure
 
 
 def measure(fleet: Fleet, peers: list[Peer], prompt: str, rounds: int, seconds: float) -> list[Figure]:
-    """The figures of throughput, and the ratio."""
+    """The figures of throughput, and the ratios."""
     figures = throughput.measure(fleet, peers, prompt, rounds, seconds, label=", stores")
-    ratio = next((figure for figure in figures if figure.name == "ours/ours_sqlite, stores"), None)
-    if ratio is None or not ratio.samples:
-        return figures
-    samples = [1 / sample for sample in ratio.samples]
-    return [*figures, Figure("ours_sqlite/ours", median(samples), "x", samples=samples)]
+    measured = {figure.name: figure.samples for figure in figures}
+    for name in ("ours_sqlite", "ours_postgres"):
+        samples = [1 / sample for sample in measured.get(f"ours/{name}, stores", ())]
+        if samples:
+            figures.append(Figure(f"{name}/ours", median(samples), "x", samples=samples))
+    return figures

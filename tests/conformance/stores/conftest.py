@@ -9,9 +9,6 @@ import pytest
 
 from agent_server.runs.stores.port import Store
 from agent_server.runs.stores.url import open_store
-from tests.support.postgres import postgres, postgres_server
-
-__all__ = ["postgres", "postgres_server"]
 
 DURABLE = ("sqlite", "postgres")
 

@@ -34,6 +34,38 @@ async def test_a_key_is_free_again_when_its_time_is_over(store: Store) -> None:
     assert await claimed(store, "r3", now=19) == Claim("digest of r2", "r2")
 
 
+async def test_a_key_is_free_again_when_no_run_came_of_it_in_time(store: Store) -> None:
+    async def claimed_by(run_id: str, now: int) -> Claim | None:
+        return await store.claim("us", "/r", "k", Claim("d", run_id), now=now, expires_at=9000, run_by=now + 5)
+
+    assert await claimed_by("r1", 0) is None
+    assert await claimed_by("r2", 4) == Claim("d", "r1")
+    assert await claimed_by("r3", 5) is None
+    await store.create_run("them", row("r3", status="completed"), LEASE)
+    assert await claimed_by("r4", 10) is None, "a run of another tenant is none of this key's"
+    await created(store, row("r4", status="completed", expires_at=2000))
+    assert await claimed_by("r5", 15) == Claim("d", "r4")
+    assert await store.expire(2000, 10) == 1
+    assert await claimed_by("r5", 2001) == Claim("d", "r4"), "there was a run, and it is known to have expired"
+
+
+async def test_a_key_whose_run_is_deleted_is_free_again_in_time(store: Store) -> None:
+    async def claimed_by(run_id: str, now: int) -> Claim | None:
+        return await store.claim("us", "/r", "k", Claim("d", run_id), now=now, expires_at=99, run_by=5)
+
+    assert await claimed_by("r1", 0) is None
+    await created(store, row("r1", status="completed"))
+    assert await claimed_by("r2", 5) == Claim("d", "r1")
+    await store.delete_run("us", "r1")
+    assert await claimed_by("r2", 4) == Claim("d", "r1")
+    assert await claimed_by("r2", 5) is None
+
+
+async def test_a_key_that_waits_for_no_run_is_held_without_one(store: Store) -> None:
+    assert await claimed(store, "r1", now=0) is None
+    assert await store.claim("us", "/r", "k", Claim("d", "r2"), now=9, expires_at=99, run_by=9) is not None
+
+
 async def test_a_key_is_of_one_route(store: Store) -> None:
     assert await claimed(store, "r1") is None
     assert await claimed(store, "r2", route="/s") is None

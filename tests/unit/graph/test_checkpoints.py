@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from operator import add
 from pathlib import Path
@@ -16,6 +17,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
 from agent_server.graph.checkpoints import CheckpointGoneError, Checkpoints, Memory, Scratch, remembering
+from agent_server.runs.stores.url import open_store
 
 
 @dataclass
@@ -53,12 +55,21 @@ def builder() -> StateGraph[State]:
 GRAPH = builder().compile()
 
 
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Checkpoints]:
+    """The checkpoints in the store at an address, while that is open."""
+    store = open_store(url)
+    await store.open()
+    checkpoints = Checkpoints(store.checkpointer)
+    await checkpoints.open()
+    yield checkpoints
+    await store.aclose()
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 async def checkpoints(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Checkpoints]:
-    opened = Checkpoints("memory" if request.param == "memory" else f"sqlite:///{tmp_path}/deep/runs.db")
-    await opened.open()
-    yield opened
-    await opened.aclose()
+    async with opened("memory" if request.param == "memory" else f"sqlite:///{tmp_path}/deep/runs.db") as made:
+        yield made
 
 
 async def run(memory: Memory, value: Any, graph: Any = GRAPH) -> tuple[str, dict[str, Any]]:
@@ -136,12 +147,8 @@ async def test_what_is_forgotten_is_gone(checkpoints: Checkpoints) -> None:
 
 async def test_checkpoints_in_a_file_outlive_the_process_that_wrote_them(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/runs.db"
-    before = Checkpoints(url)
-    await before.open()
-    first, _ = await run(Memory(before, "t"), said("a"))
-    await before.aclose()
-    after = Checkpoints(url)
-    await after.open()
-    _, state = await run(Memory(after, "t", after=first), said("b"))
-    await after.aclose()
+    async with opened(url) as before:
+        first, _ = await run(Memory(before, "t"), said("a"))
+    async with opened(url) as after:
+        _, state = await run(Memory(after, "t", after=first), said("b"))
     assert state["said"][:3] == ["a", "noted 1", "unasked"]

@@ -19,6 +19,7 @@ from agent_server.graph.inputs import Message, Text
 from agent_server.graph.source import SourceName
 from agent_server.graph.steering import Steering
 from agent_server.runs.engine import Engine
+from agent_server.runs.stores.memory import MemoryStore
 from agent_server.tracing.tracer import Tracer
 from tests.support.scripted import Calls, ScriptedChatModel, chunks
 from tests.unit.tracing.test_tracer import Kept
@@ -115,7 +116,7 @@ async def test_no_tool_call_is_left_without_its_output(source: SourceName) -> No
 
 
 async def test_a_run_that_is_resumed_is_not_stopped_before_its_call_was_made() -> None:
-    checkpoints, looked = Checkpoints(), []
+    checkpoints, looked = Checkpoints(MemoryStore().checkpointer), []
     await checkpoints.open()
 
     @tool

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 
 from agent_server.demo.agent import calculate, get_current_time
@@ -63,6 +63,16 @@ async def test_the_answer_is_made_of_what_the_tool_said(model: LocalChatModel) -
     output = ToolMessage("17 * 23 = 391", tool_call_id=call.tool_calls[0]["id"])
     answer = await model.bind_tools([calculate]).ainvoke([HumanMessage("What is 17 * 23?"), call, output])
     assert "391" in answer.text
+
+
+@pytest.mark.parametrize("told", ["00:00", "06:25", "09:13", "11:11", "20:11"])
+@pytest.mark.parametrize("city", ["Tokyo", "Paris"])
+async def test_the_time_of_day_is_told_as_it_is(model: LocalChatModel, city: str, told: str) -> None:
+    question = HumanMessage(f"What time is it in {city}?")
+    call = AIMessage("", tool_calls=[{"name": "get_current_time", "args": {}, "id": "1"}])
+    output = ToolMessage(f"In {city} it is {told} on Saturday, 21 November 2026", tool_call_id="1")
+    answer = await model.ainvoke([question, call, output])
+    assert f"In {city} it is {told}" in answer.text
 
 
 def test_a_json_schema_is_kept_to(model: LocalChatModel) -> None:

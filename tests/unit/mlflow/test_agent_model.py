@@ -164,10 +164,11 @@ def test_while_a_model_is_logged_it_says_that_nothing_was_completed() -> None:
 
 
 def test_a_graph_with_a_synchronous_form_needs_no_thread_of_the_model(threads: None) -> None:
+    before = set(threading.enumerate())  # other tests' models may not have been collected yet
     names = set()
 
     def answer(state: MessagesState) -> State:
-        names.update(thread.name for thread in threading.enumerate())
+        names.update(thread.name for thread in set(threading.enumerate()) - before)
         return {"messages": [AIMessage("Hi.")]}
 
     AgentModel(line(answer)).predict(HELLO)
@@ -393,8 +394,10 @@ def test_a_name_as_on_the_command_line_is_a_target(tmp_path: Any, monkeypatch: p
 
 
 def test_a_graph_that_hides_its_need_of_a_loop_can_be_given_one(threads: None) -> None:
+    before = set(threading.enumerate())  # other tests' models may not have been collected yet
+
     def answer(state: MessagesState) -> State:
-        names = {thread.name for thread in threading.enumerate()}
+        names = {thread.name for thread in set(threading.enumerate()) - before}
         return {"messages": [AIMessage("a loop" if "agent-model" in names else "none")]}
 
     for synchronous, wanted in ((True, "none"), (False, "a loop")):

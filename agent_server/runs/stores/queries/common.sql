@@ -4,17 +4,10 @@
 insert into threads (tenant, id, created_at, metadata, expires_at)
 values (:tenant, :id, :created_at, :metadata, :expires_at)
 on conflict (tenant, id) do nothing
-returning id
-
--- name: ensure_thread
--- Locks the thread's row until the end of the transaction, be it new or not.
-insert into threads (tenant, id, created_at, metadata, expires_at)
-values (:tenant, :id, :created_at, :metadata, :expires_at)
-on conflict (tenant, id) do update set length = threads.length
-returning length
+returning ordinal
 
 -- name: lock_thread
-update threads set length = length where tenant = :tenant and id = :id returning length
+update threads set length = length where tenant = :tenant and id = :id returning ordinal, length
 
 -- name: lock_thread_of_run
 update threads set length = length
@@ -37,7 +30,8 @@ delete from threads where tenant = :tenant and id = :id
 delete from runs where tenant = :tenant and thread_id = :id
 
 -- name: delete_thread_events
-delete from events where tenant = :tenant and thread_id = :id
+delete from events
+where tenant = :tenant and thread = (select ordinal from threads where tenant = :tenant and id = :id)
 
 -- name: thread_end
 -- Where the events of a thread end, and how many of its runs are running (0 or 1).
@@ -47,14 +41,14 @@ where tenant = :tenant and thread_id = :thread_id
 
 -- name: create_run
 insert into runs (
-    tenant, id, thread_id, agent, status, created_at, base, previous, checkpoints, request, expires_at, owner, attempt,
-    cancel, lease_until
+    tenant, id, thread, thread_id, agent, status, created_at, base, length, previous, checkpoints, request, expires_at,
+    owner, attempt, cancel, lease_until
 ) values (
-    :tenant, :id, :thread_id, :agent, :status, :created_at, :base, :previous, :checkpoints, :request, :expires_at,
-    :owner, :attempt, :cancel, now_ms() + :lease_ms
+    :tenant, :id, :thread, :thread_id, :agent, :status, :created_at, :base, :length, :previous, :checkpoints, :request,
+    :expires_at, :owner, :attempt, :cancel, now_ms() + :lease_ms
 )
 on conflict (tenant, id) do nothing
-returning {run}
+returning ordinal
 
 -- name: may_start
 select 1 from runs
@@ -83,11 +77,11 @@ select {run} from runs where tenant = :tenant and thread_id = :thread_id order b
 select {run} from runs where tenant = :tenant and thread_id = :thread_id and status = :status order by ordinal
 
 -- name: delete_run
-delete from runs where tenant = :tenant and id = :id returning thread_id, base, length
+delete from runs where tenant = :tenant and id = :id returning thread, thread_id, base, length
 
 -- name: delete_run_events
 delete from events
-where tenant = :tenant and thread_id = :thread_id and seq >= :base and seq < :length
+where tenant = :tenant and thread = :thread and seq >= :base and seq < :length
 
 -- name: ask_to_cancel
 update runs set
@@ -96,18 +90,22 @@ update runs set
 where tenant = :tenant and id = :id and status in ('queued', 'running')
 returning status
 
+-- name: add_event
+insert into events (tenant, thread, seq, run, attempt, data, crc)
+values (:tenant, :thread, :seq, :run, :attempt, :data, :crc)
+
 -- name: lengthen_run
 -- The fence: nothing happens unless the writer owns the run and knows how long its log is.
 update runs set length = length + :count, status = coalesce(:status, status)
 where tenant = :tenant and id = :run_id and status = 'running'
 and owner = :owner and attempt = :attempt and length = :after
-returning thread_id, base
+returning thread, base, ordinal
 
 -- name: written
 -- The events of an append that was committed before; one row without data if there were none in it.
 select events.data
 from runs
-left join events on events.tenant = runs.tenant and events.thread_id = runs.thread_id
+left join events on events.tenant = runs.tenant and events.thread = runs.thread
 and events.seq >= runs.base + :after and events.seq < runs.base + runs.length
 where runs.tenant = :tenant and runs.id = :run_id and runs.owner = :owner and runs.attempt = :attempt
 and runs.length = :after + :count and runs.status = coalesce(:status, 'running')
@@ -116,7 +114,7 @@ order by events.seq
 -- name: events
 select events.seq - runs.base, events.data, events.crc
 from runs
-join events on events.tenant = runs.tenant and events.thread_id = runs.thread_id and events.run_id = runs.id
+join events on events.tenant = runs.tenant and events.thread = runs.thread and events.run = runs.ordinal
 where runs.tenant = :tenant and runs.id = :id
 and events.seq >= runs.base + :after and events.seq < runs.base + runs.length
 order by events.seq
@@ -135,11 +133,20 @@ and owner = :from_owner and attempt = :attempt and lease_until <= now_ms()
 returning {run}
 
 -- name: claim
-insert into idempotency_keys (tenant, route, key, digest, run_id, expires_at)
-values (:tenant, :route, :key, :digest, :run_id, :expires_at)
+insert into idempotency_keys (tenant, route, key, digest, run_id, expires_at, run_by)
+values (:tenant, :route, :key, :digest, :run_id, :expires_at, :run_by)
 on conflict (tenant, route, key) do update
-set digest = excluded.digest, run_id = excluded.run_id, expires_at = excluded.expires_at
-where idempotency_keys.expires_at <= :now
+set digest = excluded.digest, run_id = excluded.run_id, expires_at = excluded.expires_at, run_by = excluded.run_by
+where idempotency_keys.expires_at <= :now or (
+    idempotency_keys.run_by <= :now
+    and not exists (
+        select 1 from runs where runs.tenant = idempotency_keys.tenant and runs.id = idempotency_keys.run_id
+    )
+    and not exists (
+        select 1 from expired_runs as expired
+        where expired.tenant = idempotency_keys.tenant and expired.id = idempotency_keys.run_id
+    )
+)
 returning run_id
 
 -- name: claimed

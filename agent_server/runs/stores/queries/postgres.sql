@@ -1,5 +1,5 @@
 -- name: add_events
-copy events (tenant, thread_id, seq, run_id, attempt, data, crc) from stdin (format binary)
+copy events (tenant, thread, seq, run, attempt, data, crc) from stdin (format binary)
 
 -- name: renew
 -- Locks the rows in the order in which writers of events do.

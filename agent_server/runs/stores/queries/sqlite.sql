@@ -1,5 +1,5 @@
 -- name: add_events
-insert into events (tenant, thread_id, seq, run_id, attempt, data, crc) values (?, ?, ?, ?, ?, ?, ?)
+insert into events (tenant, thread, seq, run, attempt, data, crc) values (?, ?, ?, ?, ?, ?, ?)
 
 -- name: renew
 update runs set lease_until = now_ms() + :lease_ms

@@ -163,7 +163,7 @@ def test_an_empty_conversation_compacts_to_an_empty_item(client: httpx.Client) -
             "previous_response_not_found",
         ),
         ({"model": "function", "conversation": "conv_x"}, 404, "conversation", "conversation_not_found"),
-        ({"model": "function", "truncation": "auto"}, 400, "truncation", "unsupported_parameter"),
+        ({"model": "function", "truncation": "middle"}, 400, "truncation", "invalid_value"),
         (
             {"model": "function", "input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]},
             400,

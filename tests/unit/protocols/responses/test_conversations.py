@@ -17,15 +17,12 @@ from tests.support.gates import Gate
 from tests.support.listening import Listening
 from tests.support.scripted import SCENARIOS, gated_text
 from tests.support.serve import serving
+from tests.support.stores import KINDS, address, on_every_store, own_store
+
+__all__ = ["own_store"]
 
 AGENTS = ("graph", "function")
 UNKNOWN = "conv_" + 32 * "0"
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an empty store."""
-    return "memory" if request.param == "memory" else f"sqlite:///{tmp_path}/runs.db"
 
 
 @pytest.fixture
@@ -56,6 +53,14 @@ def client(store: str, listening: Listening, gate: Gate) -> Iterator[httpx.Clien
     ):
         yield made
         gate.open()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def lasting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of one server for many tests, over each store."""
+    settings = Settings(store=address(request.param, request, tmp_path_factory))
+    with serving(Listening().agents, settings) as url, httpx.Client(base_url=url, timeout=20) as made:
+        yield made
 
 
 def said(text: str, role: str = "user") -> dict[str, Any]:
@@ -101,6 +106,7 @@ def told(client: httpx.Client, conversation: str) -> list[str]:
 # -- conversations
 
 
+@on_every_store
 def test_a_conversation_is_made_found_changed_and_deleted(client: httpx.Client) -> None:
     conversation = ok(client.post("/v1/conversations", json={"metadata": {"topic": "birds"}}))
     url = f"/v1/conversations/{conversation['id']}"
@@ -134,6 +140,7 @@ def test_a_conversation_that_a_client_named_itself_is_found_by_that_name(
     assert told(client, "my talk")[-1] == "user: Mind the gap"
 
 
+@on_every_store
 def test_the_thread_of_a_response_alone_is_no_conversation(client: httpx.Client) -> None:
     run_id = ask(client, None, "Hi")["id"].removeprefix("resp_")
     assert client.get(f"/v1/conversations/{run_id}").status_code == 404
@@ -172,6 +179,7 @@ def test_added_items_alone_can_be_answered(client: httpx.Client, listening: List
     assert listening.heard[-1] == ["human: I am Ann"]
 
 
+@on_every_store
 def test_added_items_stay_in_a_chain_that_goes_on_from_a_response(client: httpx.Client, listening: Listening) -> None:
     conversation = made(client, said("I am Ann"))
     first = ask(client, conversation, "Who am I?", "function")
@@ -251,6 +259,7 @@ def test_an_item_that_is_sent_again_under_its_id_is_listed_once(client: httpx.Cl
     assert told(client, conversation) == ["user: One", "user: Two", "user: Three", "assistant: yes"]
 
 
+@on_every_store
 def test_pages_go_on_from_the_last_item_in_both_orders(client: httpx.Client) -> None:
     conversation = made(client, *(said(str(n)) for n in range(7)))
     url = f"/v1/conversations/{conversation}/items"
@@ -294,6 +303,7 @@ def test_a_call_may_be_added_with_its_output(client: httpx.Client) -> None:
 # -- deleting items
 
 
+@on_every_store
 def test_a_deleted_item_is_gone_from_lists_and_not_given_any_more(client: httpx.Client, listening: Listening) -> None:
     conversation = made(client, said("Secret"))
     ask(client, conversation, "One", "function")
@@ -336,6 +346,7 @@ def test_a_deleted_tool_call_of_the_server_is_not_given_any_more(client: httpx.C
     assert [line.partition(":")[0] for line in listening.heard[-1]] == ["human", "ai", "human"]
 
 
+@on_every_store
 def test_metadata_and_deleted_items_do_not_overwrite_each_other(client: httpx.Client) -> None:
     conversation = made(client, said("Secret"), metadata={"a": "b"})
     url = f"/v1/conversations/{conversation}"
@@ -348,6 +359,7 @@ def test_metadata_and_deleted_items_do_not_overwrite_each_other(client: httpx.Cl
 # -- deleting conversations, responses and checkpoints
 
 
+@on_every_store
 def test_a_conversation_is_deleted_with_its_responses_and_their_checkpoints(
     client: httpx.Client, saver: InMemorySaver
 ) -> None:
@@ -374,6 +386,7 @@ def test_checkpoints_stay_while_a_response_elsewhere_has_them(client: httpx.Clie
     assert not saver.storage
 
 
+@on_every_store
 def test_a_response_in_progress_is_cancelled_when_its_conversation_is_deleted(client: httpx.Client, gate: Gate) -> None:
     conversation = made(client)
     body = {"model": "gated", "input": "Hi", "conversation": conversation, "stream": True}
@@ -409,31 +422,31 @@ def test_a_conversation_outlives_the_process(tmp_path: Path, saver: InMemorySave
     assert listening.heard[-1] == ["human: I am Ann", "human: Who am I?"]
 
 
-# -- what is refused
+# -- what is refused: nothing of it is kept, so one server does for all
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("known", [UNKNOWN, "x", "%00", "%ff", "a" * 600, "'; drop table threads; --"])
-def test_an_unknown_conversation_is_not_found(client: httpx.Client, method: str, known: str) -> None:
+def test_an_unknown_conversation_is_not_found(lasting: httpx.Client, method: str, known: str) -> None:
     body: dict[str, Any] | None = {"metadata": {}} if method == "POST" else None
-    refused = client.request(method, f"/v1/conversations/{known}", json=body)
+    refused = lasting.request(method, f"/v1/conversations/{known}", json=body)
     error = refused.json()["error"]
     assert (refused.status_code, error["code"], error["param"]) == (404, "conversation_not_found", "conversation_id")
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", ""), ("GET", "/msg_1"), ("DELETE", "/msg_1")])
-def test_items_of_an_unknown_conversation_are_not_found(client: httpx.Client, method: str, path: str) -> None:
+def test_items_of_an_unknown_conversation_are_not_found(lasting: httpx.Client, method: str, path: str) -> None:
     body = {"items": [said("Hi")]} if method == "POST" else None
-    refused = client.request(method, f"/v1/conversations/{UNKNOWN}/items{path}", json=body)
+    refused = lasting.request(method, f"/v1/conversations/{UNKNOWN}/items{path}", json=body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "conversation_not_found")
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_an_unknown_item_is_not_found(client: httpx.Client, method: str) -> None:
-    other = listed(client, made(client, said("Ho")))[0]["id"]
-    conversation = made(client, said("Hi"))
+def test_an_unknown_item_is_not_found(lasting: httpx.Client, method: str) -> None:
+    other = listed(lasting, made(lasting, said("Ho")))[0]["id"]
+    conversation = made(lasting, said("Hi"))
     for item in ("msg_1", other, "%00"):
-        refused = client.request(method, f"/v1/conversations/{conversation}/items/{item}")
+        refused = lasting.request(method, f"/v1/conversations/{conversation}/items/{item}")
         assert (refused.status_code, refused.json()["error"]["code"]) == (404, "item_not_found")
 
 
@@ -474,26 +487,26 @@ def refusal(response: httpx.Response) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(("body", "param", "code"), BAD_BODIES.values(), ids=BAD_BODIES)
-def test_bad_items_are_refused_and_add_nothing(client: httpx.Client, body: Any, param: str, code: str) -> None:
-    conversation = made(client)
-    assert refusal(client.post("/v1/conversations", json=body)) == (400, param, code)
-    assert refusal(client.post(f"/v1/conversations/{conversation}/items", json=body)) == (400, param, code)
-    assert listed(client, conversation) == []
+def test_bad_items_are_refused_and_add_nothing(lasting: httpx.Client, body: Any, param: str, code: str) -> None:
+    conversation = made(lasting)
+    assert refusal(lasting.post("/v1/conversations", json=body)) == (400, param, code)
+    assert refusal(lasting.post(f"/v1/conversations/{conversation}/items", json=body)) == (400, param, code)
+    assert listed(lasting, conversation) == []
 
 
 @pytest.mark.parametrize(("body", "param", "code"), BAD_METADATA.values(), ids=BAD_METADATA)
-def test_bad_metadata_is_refused_and_changes_nothing(client: httpx.Client, body: Any, param: str, code: str) -> None:
-    url = f"/v1/conversations/{made(client, metadata={'a': 'b'})}"
-    assert refusal(client.post("/v1/conversations", json=body)) == (400, param, code)
-    assert refusal(client.post(url, json=body)) == (400, param, code)
-    assert ok(client.get(url))["metadata"] == {"a": "b"}
+def test_bad_metadata_is_refused_and_changes_nothing(lasting: httpx.Client, body: Any, param: str, code: str) -> None:
+    url = f"/v1/conversations/{made(lasting, metadata={'a': 'b'})}"
+    assert refusal(lasting.post("/v1/conversations", json=body)) == (400, param, code)
+    assert refusal(lasting.post(url, json=body)) == (400, param, code)
+    assert ok(lasting.get(url))["metadata"] == {"a": "b"}
 
 
-def test_what_must_be_given_is_asked_for(client: httpx.Client) -> None:
-    url = f"/v1/conversations/{made(client)}"
-    assert refusal(client.post(url, json={})) == (400, "metadata", "missing_required_parameter")
-    assert refusal(client.post(f"{url}/items", json={})) == (400, "items", "missing_required_parameter")
-    assert refusal(client.post(f"{url}/items", content=b"{", headers={"content-type": "application/json"}))[0] == 400
+def test_what_must_be_given_is_asked_for(lasting: httpx.Client) -> None:
+    url = f"/v1/conversations/{made(lasting)}"
+    assert refusal(lasting.post(url, json={})) == (400, "metadata", "missing_required_parameter")
+    assert refusal(lasting.post(f"{url}/items", json={})) == (400, "items", "missing_required_parameter")
+    assert refusal(lasting.post(f"{url}/items", content=b"{", headers={"content-type": "application/json"}))[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -509,7 +522,7 @@ def test_what_must_be_given_is_asked_for(client: httpx.Client) -> None:
         ({"include": "everything"}, "include"),
     ],
 )
-def test_bad_pages_are_refused(client: httpx.Client, query: dict[str, str], param: str) -> None:
-    url = f"/v1/conversations/{made(client, said('Hi'))}/items"
-    assert refusal(client.get(url, params=query))[:2] == (400, param)
-    assert ok(client.get(url, params={"include[]": "reasoning.encrypted_content"}))["data"]
+def test_bad_pages_are_refused(lasting: httpx.Client, query: dict[str, str], param: str) -> None:
+    url = f"/v1/conversations/{made(lasting, said('Hi'))}/items"
+    assert refusal(lasting.get(url, params=query))[:2] == (400, param)
+    assert ok(lasting.get(url, params={"include[]": "reasoning.encrypted_content"}))["data"]

@@ -10,7 +10,7 @@ from agent_server.context import ModelOptions
 from agent_server.errors import RequestError
 from agent_server.graph.agent import Agent
 from agent_server.graph.inputs import Message, Text
-from agent_server.protocols.responses.options import check_tools
+from agent_server.protocols.responses.options import check_choice, check_tools
 from agent_server.protocols.responses.request import default_echo, parse_request
 
 SCHEMA = {"type": "object", "properties": {"zone": {"type": "string"}}}
@@ -216,6 +216,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ModelOptions, dict[str, Any]]] = {
         {"reasoning": {"effort": "low", "summary": "auto", "context": "auto"}},
     ),
     "reasoning without wishes": ({"reasoning": {}}, ModelOptions(), {}),
+    "truncation": ({"truncation": "auto"}, ModelOptions(truncation="auto"), {"truncation": "auto"}),
     "repeated only": (
         {
             "metadata": {"topic": "demo", "empty": ""},
@@ -369,3 +370,36 @@ def test_a_reference_to_what_the_agent_does_not_have_is_refused(
     with pytest.raises(RequestError) as raised:
         check_tools(declared, agent("get_time", "get_weather", takes_options=takes_options))
     assert (raised.value.param, raised.value.status) == (param, 400)
+
+
+OWN = {"type": "mcp", "server_label": "weather"}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {**OWN, "name": "get_time"},
+        {"type": "allowed_tools", "mode": "required", "tools": [{**OWN, "name": "get_time"}]},
+    ],
+    ids=["one", "allowed"],
+)
+def test_the_agents_own_tool_may_be_chosen(choice: dict[str, Any]) -> None:
+    request = asked(tools=[OWN], tool_choice=choice)
+    assert request.options.tool_choice == request.echo["tool_choice"] == choice
+    check_choice(request.options, agent("get_time", "get_weather"))
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "why"),
+    [(OWN, "get_tides", "the agent has no tool"), ({**OWN, "allowed_tools": ["get_weather"]}, "get_time", "allow")],
+)
+def test_the_choice_of_a_tool_that_is_not_there_is_refused(own: dict[str, Any], name: str, why: str) -> None:
+    chosen = {**OWN, "name": name}
+    for choice, path in (
+        (chosen, "tool_choice.name"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": [chosen]}, "tool_choice.tools[0].name"),
+    ):
+        request = asked(tools=[own], tool_choice=choice)
+        with pytest.raises(RequestError, match=why) as raised:
+            check_choice(request.options, agent("get_time", "get_weather"))
+        assert (raised.value.param, raised.value.status) == (path, 400)

@@ -1,6 +1,7 @@
 -- Threads, their runs, the runs' events; idempotency keys; the ids of runs that expired.
 
 create table threads (
+    ordinal bigint generated always as identity,
     tenant text not null,
     id text not null,
     created_at bigint not null,
@@ -16,6 +17,7 @@ create table runs (
     ordinal bigint generated always as identity,  -- the order in which they came
     tenant text not null,
     id text not null,
+    thread bigint not null,  -- its ordinal: shorter than its id, and in each of its events
     thread_id text not null,
     agent text not null,
     status text not null
@@ -43,13 +45,13 @@ create index runs_expires_at on runs (expires_at) where expires_at is not null;
 
 create table events (
     tenant text not null,
-    thread_id text not null,
+    thread bigint not null,  -- ordinals: the ids would be most of what is written
     seq bigint not null,
-    run_id text not null,
+    run bigint not null,
     attempt bigint not null,
     crc bigint not null,  -- CRC-32 of data
     data bytea not null,
-    primary key (tenant, thread_id, seq)
+    primary key (tenant, thread, seq)
 );
 
 create table idempotency_keys (
@@ -59,6 +61,7 @@ create table idempotency_keys (
     digest text not null,
     run_id text not null,
     expires_at bigint not null,
+    run_by bigint,  -- from then on the key is free unless there is such a run
     primary key (tenant, route, key)
 );
 

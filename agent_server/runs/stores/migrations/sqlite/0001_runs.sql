@@ -1,13 +1,14 @@
 -- Threads, their runs, the runs' events; idempotency keys; the ids of runs that expired.
 
 create table threads (
+    ordinal integer primary key,
     tenant text not null,
     id text not null,
     created_at integer not null,
     metadata blob not null,
     expires_at integer,
     length integer not null default 0,  -- events of runs that are deleted count: a number is never used twice
-    primary key (tenant, id)
+    unique (tenant, id)
 ) strict;
 
 create index threads_expires_at on threads (expires_at) where expires_at is not null;
@@ -16,6 +17,7 @@ create table runs (
     ordinal integer primary key,  -- the order in which they came
     tenant text not null,
     id text not null,
+    thread integer not null,  -- its ordinal: shorter than its id, and in each of its events
     thread_id text not null,
     agent text not null,
     status text not null
@@ -43,13 +45,13 @@ create index runs_expires_at on runs (expires_at) where expires_at is not null;
 
 create table events (
     tenant text not null,
-    thread_id text not null,
+    thread integer not null,  -- ordinals: the ids would be most of what is written
     seq integer not null,
-    run_id text not null,
+    run integer not null,
     attempt integer not null,
     crc integer not null,  -- CRC-32 of data
     data blob not null,
-    primary key (tenant, thread_id, seq)
+    primary key (tenant, thread, seq)
 ) without rowid, strict;
 
 create table idempotency_keys (
@@ -59,6 +61,7 @@ create table idempotency_keys (
     digest text not null,
     run_id text not null,
     expires_at integer not null,
+    run_by integer,  -- from then on the key is free unless there is such a run
     primary key (tenant, route, key)
 ) strict;
 
