@@ -34,6 +34,7 @@ from agent_server.protocols.responses.websocket import ResponsesSocket
 from agent_server.runs.engine import Engine
 from agent_server.runs.keeper import Keeper
 from agent_server.runs.stores.url import open_store
+from agent_server.runs.threads import Threads
 from agent_server.settings import Settings
 from agent_server.tracing.exporter import Exporter
 from agent_server.tracing.tracer import Tracer
@@ -85,6 +86,7 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
     checkpoints = Checkpoints(store.checkpointer)
     keeper = Keeper(store, lease=settings.lease_seconds, forget=checkpoints.forget)
     engine = Engine(max_concurrent=settings.max_concurrent_runs, keeper=keeper)
+    threads = Threads(engine, checkpoints, retention_days=settings.retention_days, source=settings.event_source)
     proxies = settings.trusted_networks
     tracer, chat = _tracer(settings), _chat_proxy(settings)
     creation = Creation(opened, engine, checkpoints, settings, proxies, tracer)
@@ -110,7 +112,7 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
         exception_handlers=HANDLERS,
         lifespan=lambda app: _lifespan(app, opened, checkpoints, engine, tracer, chat),
     )
-    app.state.engine, app.state.tracer, app.state.ready = engine, tracer, False
+    app.state.engine, app.state.threads, app.state.tracer, app.state.ready = engine, threads, tracer, False
     return app
 
 

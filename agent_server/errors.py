@@ -9,6 +9,7 @@
     │   ├── BodyTooLargeError   413 request_too_large
     │   └── MediaTypeError      415 unsupported_media_type
     ├── OverloadedError         503 overloaded: try again later
+    ├── RunRefusedError         500 a run that was accepted, and cannot be done now that its turn has come
     ├── AgentError              500 server_error: the agent failed; an error id leads to the log
     └── TargetError             what the operator named cannot be served; ends the command line with 2
 
@@ -107,6 +108,14 @@ class OverloadedError(AgentServerError):
     status: ClassVar[int] = 503
     type: ClassVar[str] = "overloaded_error"
     code = "overloaded"
+
+
+class RunRefusedError(AgentServerError):
+    """A run was accepted, waited in line, and cannot be done as things stand now."""
+
+    def __init__(self, message: str, *, code: str = "conflict") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class AgentError(AgentServerError):

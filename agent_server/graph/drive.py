@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.types import Command
+from msgspec import UNSET
 
 from agent_server import ids
 from agent_server.context import RequestContext
@@ -29,6 +30,8 @@ class Invocation:
     `record` names the stream modes of a graph that the run's log is to hold beside its messages and tools, such as
     "custom" or "values". Each costs something in every step, so nobody gets what nobody asked for.
 
+    `state` are further keys of a graph's input, beside its messages; `value` is its whole input, in place of `turns`.
+
     `memory` is for graphs alone. `resume` answers the interrupts that the run before stopped at, by their ids;
     `approvals` maps the calls they were about to the ids of the requests that were answered.
     `steering` can stop a graph between two of its steps; what resumes, and what is no graph, runs to its end.
@@ -44,6 +47,8 @@ class Invocation:
     resume: Mapping[str, Any] | None = None
     approvals: Mapping[str, str] = field(default_factory=dict)
     steering: Steering | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    value: Any = UNSET
 
     def started(self, *, thread_id: str = "", model: str = "", echo: Mapping[str, Any] | None = None) -> RunStarted:
         """The run's first event. `model` and `echo` are for the wire that asked."""
@@ -149,11 +154,7 @@ async def drive(invocation: Invocation, recorder: Recorder) -> None:
     config, options = _config(invocation), _options(invocation, agent)
     if invocation.steering is not None:
         invocation.steering.watch(recorder.at_rest)
-    value: Any = None
-    if invocation.resume is not None:
-        value = Command(resume=dict(invocation.resume))
-    else:
-        value = agent.input_for(to_messages(_instructed(invocation)))
+    value = _input(invocation, agent)
     async with agent.for_run(config) as opened:
         runnable = opened
         if invocation.memory is not None:
@@ -185,7 +186,7 @@ def drive_sync(invocation: Invocation, recorder: Recorder) -> Generator[None]:
     if not isinstance(agent, RunnableAgent) or agent.runnable is None:
         raise TypeError("only an open graph can be driven synchronously")
     config, options = _config(invocation), _options(invocation, agent)
-    value = agent.input_for(to_messages(_instructed(invocation)))
+    value = _input(invocation, agent)
     try:
         yield from stream_from_tap(agent.runnable, value, config, recorder, options)
     finally:
@@ -222,6 +223,15 @@ def _config(invocation: Invocation) -> RunnableConfig:
             **{name: value for name, value in fields.items() if value is not None},
         },
     }
+
+
+def _input(invocation: Invocation, agent: RunnableAgent) -> Any:
+    if invocation.resume is not None:
+        return Command(resume=dict(invocation.resume))
+    if invocation.value is not UNSET:
+        return invocation.value
+    value = agent.input_for(to_messages(_instructed(invocation)))
+    return {**value, **invocation.state} if invocation.state and isinstance(value, dict) else value
 
 
 def _instructed(invocation: Invocation) -> Sequence[Turn]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from agent_server.errors import RequestError
@@ -18,15 +18,17 @@ from agent_server.errors import RequestError
 Role = Literal["user", "system", "developer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class _Turn(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """Base of what is said; the tag, for stored ones, is the class name."""
+
+
+class Text(_Turn, frozen=True):
     """A text part."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(_Turn, frozen=True):
     """An image, file or sound: by `url`, as `base64` data of a `mime_type`, or by the provider's `file_id`.
 
     `id` is that of an image the model made itself.
@@ -45,8 +47,7 @@ class Media:
 Part = Text | Media
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(_Turn, frozen=True):
     """A message to the agent."""
 
     role: Role
@@ -54,8 +55,7 @@ class Message:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(_Turn, frozen=True):
     """What the agent said before: text, images, or a refusal."""
 
     parts: tuple[Part, ...]
@@ -63,8 +63,7 @@ class Answer:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reasoning:
+class Reasoning(_Turn, frozen=True):
     """What the agent thought before it spoke or called. `encrypted` is opaque, and bound to `id`."""
 
     text: str = ""
@@ -72,8 +71,7 @@ class Reasoning:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(_Turn, frozen=True):
     """A tool call of the agent. `args` are a text where the model wrote no JSON object.
 
     A call that is not `complete` never ran, and may have no output.
@@ -81,12 +79,11 @@ class Call:
 
     id: str
     name: str
-    args: Mapping[str, Any] | str
+    args: dict[str, Any] | str
     complete: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ToolOutput:
+class ToolOutput(_Turn, frozen=True):
     """The output of the latest call with this id."""
 
     call_id: str

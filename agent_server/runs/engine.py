@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from agent_server.errors import OverloadedError
+from agent_server.errors import OverloadedError, RequestError, RunRefusedError
 from agent_server.events import RunStarted
 from agent_server.graph.drive import Fold, Invocation, Recorder, drive, fold_for
 from agent_server.runs.execute import execute
@@ -26,6 +26,10 @@ CANCEL_GRACE = 1.0
 T = TypeVar("T")
 Drive = Callable[[Recorder], Awaitable[None]]
 """Runs an agent to its end; the recorder gets what it tells."""
+
+
+Settle = Callable[[], Awaitable[Invocation]]
+"""Tells what a run calls its agent with, when its turn has come."""
 
 
 class Watcher(Protocol):
@@ -114,7 +118,7 @@ class Engine:
         started = invocation.started(model=model, echo=echo)
         log = EventLog()
         log.append(started)
-        run = self._begin(invocation, started, log, watcher)
+        run = self._begin(invocation, partial(drive, invocation), started, log, watcher)
         run.task.add_done_callback(lambda _: self._ended(run))
         return run
 
@@ -126,25 +130,34 @@ class Engine:
         model: str = "",
         echo: Mapping[str, Any] | None = None,
         watcher: Watcher | None = None,
+        settle: Settle | None = None,
     ) -> Run:
         """Accept a run that is kept: it is committed when this returns, and goes on whoever leaves.
 
+        `settle` is asked for the invocation once more when the run's turn has come, and nobody else can change its
+        thread: what it goes on from may be another run by then. It may refuse with `RequestError`.
         Raises `OverloadedError` as `start` does, and `ConflictError` when its thread is busy and it is not to wait.
         """
         self._check_room()
         started = invocation.started(thread_id=keeping.thread_id, model=model, echo=echo)
-        accepted = self._task(self._accept(invocation, keeping, started, watcher), f"accept {started.run_id}")
+        accepted = self._task(self._accept(invocation, keeping, started, watcher, settle), f"accept {started.run_id}")
         return await asyncio.shield(accepted)  # half accepted, it would hold its thread for ever
 
     async def _accept(
-        self, invocation: Invocation, keeping: Keeping, started: RunStarted, watcher: Watcher | None
+        self,
+        invocation: Invocation,
+        keeping: Keeping,
+        started: RunStarted,
+        watcher: Watcher | None,
+        settle: Settle | None,
     ) -> Run:
         row = await self.keeper.admit(started, keeping)
         log = self.keeper.log(keeping.tenant, row, started, lambda: self._ended(run))
         turn = None
         if row.status == "queued":
             turn = partial(self._turn, keeping, row, log, started)
-        run = self._begin(invocation, started, log, watcher, keeping.tenant, turn)
+        driven = partial(drive, invocation) if settle is None else partial(_settled, settle)
+        run = self._begin(invocation, driven, started, log, watcher, keeping.tenant, turn)
         return run
 
     def _check_room(self) -> None:
@@ -156,6 +169,7 @@ class Engine:
     def _begin(
         self,
         invocation: Invocation,
+        driven: Drive,
         started: RunStarted,
         log: EventLog,
         watcher: Watcher | None,
@@ -163,7 +177,6 @@ class Engine:
         turn: Callable[[], Awaitable[None]] | None = None,
     ) -> Run:
         fold = fold_for(invocation)
-        driven: Drive = partial(drive, invocation)
         if watcher is not None:
             driven = watcher.around(driven)
 
@@ -265,6 +278,14 @@ class Engine:
 async def _in_turn(turn: Callable[[], Awaitable[None]], driven: Drive, fold: Fold, log: EventLog) -> None:
     await turn()
     await execute(driven, fold, log)
+
+
+async def _settled(settle: Settle, recorder: Recorder) -> None:
+    try:
+        invocation = await settle()
+    except RequestError as error:
+        raise RunRefusedError(error.message, code=error.code) from error
+    await drive(invocation, recorder)
 
 
 def _reason(task: asyncio.Task[None]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 
 from agent_server import ids
+from agent_server.errors import RunRefusedError
 from agent_server.events import Event
 from agent_server.graph.drive import Fold, Invocation, Recorder, drive_sync, failure_of
 from agent_server.runs.log import EventLog
@@ -50,6 +51,8 @@ def _ending(fold: Fold, extend: Callable[[list[Event]], object]) -> Iterator[Non
 
 def end_failed(error: Exception, fold: Fold) -> list[Event]:
     """The events that end a run whose agent raised. The exception's text goes to the log alone."""
+    if isinstance(error, RunRefusedError):
+        return fold.fail(code=error.code, message=error.message, error_id=ids.new_error_id())
     failure = failure_of(error)
     if failure.incomplete is not None:
         return fold.finish(incomplete=failure.incomplete)

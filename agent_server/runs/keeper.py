@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from agent_server import ids
 from agent_server.errors import ConflictError, GoneError
 from agent_server.events import Event, RunCancelled, RunFinished, RunStarted, encode
 from agent_server.graph.converter import now_ms
+from agent_server.graph.inputs import Turn
 from agent_server.runs.ending import failed_end
 from agent_server.runs.journal import LAST_PATIENCE, PATIENCE, Journal, Ownership, report
 from agent_server.runs.log import EventLog, KeptLog
@@ -50,6 +51,7 @@ EXPIRY_EVERY = 60.0
 class Keeping:
     """How a run is to be kept.
 
+    `protocol` names the protocol it came by, and `turns` are what its request said.
     `previous` is the run it goes on from. `checkpoints` names the LangGraph thread of its checkpoints. `wire` is
     JSON that the protocol wants back with the run.
     """
@@ -61,6 +63,8 @@ class Keeping:
     wire: bytes = b"{}"
     expires_at: int | None = None
     busy: Busy = "reject"
+    protocol: str = ""
+    turns: Sequence[Turn] = ()
 
 
 class Keeper:
@@ -161,7 +165,7 @@ class Keeper:
             created_at=started.at,
             previous=keeping.previous,
             checkpoints=keeping.checkpoints,
-            request=request_of(first, keeping.wire),
+            request=request_of(first, keeping.protocol, keeping.turns, keeping.wire),
             expires_at=keeping.expires_at,
             owner=self.owner,
         )

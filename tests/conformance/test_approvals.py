@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
-from openai import APIStatusError, OpenAI
+from openai import APIError, APIStatusError, OpenAI
 
+from agent_server.graph.agent import agent_of
+from agent_server.graph.inputs import Message, Text
+from agent_server.runs.threads import Ask
 from agent_server.settings import Settings
 from tests.conformance.kept import MODES, Mode, approvals, approve, ask, of_type, reject, retrieved, said, types
 from tests.support.asking import ASKING
 from tests.support.chunks import call, finish
+from tests.support.exchange import ask as ask_app
+from tests.support.exchange import opened
 from tests.support.gates import Gate
 from tests.support.models import ScriptedChatModel
 from tests.support.serve import serving
@@ -258,9 +263,7 @@ def test_a_decision_that_the_agent_does_not_take_is_refused(client: OpenAI, answ
     assert said(ask(client, "create", **body, input=[approve(request)])) == "Outputs: Sent to oslo@b.example."
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["in its conversation", "by its request alone"])
-def test_an_answer_that_comes_too_late_is_refused(named: bool) -> None:
-    """A request that stood in line behind the question has moved the conversation on."""
+def test_a_message_that_stood_in_line_does_not_pass_over_a_question() -> None:
     gate = Gate()
     steps = [gate, *call("send_email", '{"to": "a", "body": "Hi"}', id="call_1"), *finish("tool_calls")]
     approvals_only = [HumanInTheLoopMiddleware(interrupt_on={"send_email": True})]
@@ -271,15 +274,35 @@ def test_an_answer_that_comes_too_late_is_refused(named: bool) -> None:
         conversation = client.conversations.create().id
         asking = client.responses.create(model="slow", input="Write!", conversation=conversation, background=True)
         gate.wait_reached()
-        body = {"model": "hearing", "input": "Hi!", "conversation": conversation, "background": True}
-        waiting = client.responses.create(**body)
+        waiting = client.responses.create(model="hearing", input="Hi!", conversation=conversation, background=True)
         gate.open()
-        for each in (asking, waiting):
-            with client.responses.retrieve(each.id, stream=True) as stream:
-                assert [event.type for event in stream][-1] == "response.completed"
+        with client.responses.retrieve(asking.id, stream=True) as stream:
+            assert [event.type for event in stream][-1] == "response.completed"
+        with (
+            pytest.raises(APIError, match="waits for an answer"),
+            client.responses.retrieve(waiting.id, stream=True) as stream,
+        ):
+            list(stream)
+        assert retrieved(client, waiting.id)["error"]["code"] == "approval_required"
         answers = approvals(retrieved(client, asking.id))
-        more = {"conversation": conversation} if named else {}
-        assert refused(client, input=answers, model="slow", **more)[:2] == (409, "approval_too_late")
+        answered = ask(client, "create", input=answers, model="slow", conversation=conversation)
+        assert answered["status"] == "completed"
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["in its conversation", "by its request alone"])
+async def test_an_answer_that_comes_too_late_is_refused(named: bool) -> None:
+    """A message that came by a protocol without such questions has moved the conversation on."""
+    async with opened({"approval": ASKING["approval"]}) as app:
+        body = {"model": "approval", "input": "Write!", "context": {"conversation_id": "t1"}}
+        first = await (await ask_app(app, "POST", "/v1/responses", body)).json()
+        turns = (Message("user", (Text("Never mind."),)),)
+        run = await app.state.threads.begin(
+            Ask("default", "t1", agent_of("approval", ASKING["approval"]()), turns=turns)
+        )
+        await run.log.until_over()
+        more = {"conversation": "t1"} if named else {}
+        late = await ask_app(app, "POST", "/v1/responses", {"model": "approval", "input": approvals(first), **more})
+        assert (late.status, (await late.json())["error"]["code"]) == (409, "approval_too_late")
 
 
 def test_another_agent_cannot_take_the_answer(client: OpenAI) -> None:

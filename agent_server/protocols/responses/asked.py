@@ -13,6 +13,7 @@ from agent_server.context import RequestContext
 from agent_server.errors import NotFoundError, RequestError
 from agent_server.graph.agent import Agent
 from agent_server.graph.drive import Invocation
+from agent_server.graph.inputs import Turn
 from agent_server.graph.steering import Steering
 from agent_server.http.identity import Identity
 from agent_server.protocols.responses.encoder import TOOL_ITEMS, ToolItems
@@ -82,7 +83,7 @@ class Tracer(Protocol):
 
 
 class Asked(NamedTuple):
-    """A request that has been understood."""
+    """A request that has been understood. `new` are the turns that were not said before."""
 
     dialect: Dialect
     said: Said
@@ -93,6 +94,12 @@ class Asked(NamedTuple):
     tool_items: ToolItems
     run_id: str
     keeps: bool
+    new: tuple[Turn, ...] = ()
+
+    @property
+    def follows(self) -> bool:
+        """Whether it goes on from whatever the conversation's head is when its turn comes."""
+        return bool(self.origin.conversation) and self.said.body.get("previous_response_id") is None
 
     @property
     def asks_for_trace(self) -> bool:

@@ -30,7 +30,7 @@ from agent_server.http.body import read_json
 from agent_server.http.identity import TENANT
 from agent_server.protocols.responses.fields import Fields, missing, too_long
 from agent_server.protocols.responses.items import read_turns
-from agent_server.protocols.responses.kept import Archive, Record, input_items
+from agent_server.protocols.responses.kept import PROTOCOL, Archive, Record, input_items
 from agent_server.protocols.responses.origin import Origins
 from agent_server.protocols.responses.pages import check_include, page
 from agent_server.protocols.responses.request import read_metadata
@@ -98,7 +98,9 @@ class ConversationsApi:
         metadata = read_metadata(body)
         async with self._writing:
             thread = await self._find(request)
-            return _json(_conversation(await self._write(thread, Note(metadata, note_of(thread).deleted))))
+            return _json(
+                _conversation(await self._write(thread, msgspec.structs.replace(note_of(thread), metadata=metadata)))
+            )
 
     async def _delete(self, request: Request) -> Response:
         """`DELETE /v1/conversations/{id}`: with its responses, which are cancelled first, and all that they left."""
@@ -138,7 +140,8 @@ class ConversationsApi:
         async with self._writing:
             thread = await self._find(request)
             item, note = await self._find_item(thread, request), note_of(thread)
-            return _json(_conversation(await self._write(thread, Note(note.metadata, [*note.deleted, item["id"]]))))
+            note = msgspec.structs.replace(note, deleted=[*note.deleted, item["id"]])
+            return _json(_conversation(await self._write(thread, note)))
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -206,6 +209,7 @@ class ConversationsApi:
             thread_id=thread.id,
             wire=msgspec.json.encode(Record("none", added, thread.id)),
             expires_at=self._expires_at(now),
+            protocol=PROTOCOL,
         )
         await self._engine.keeper.note(RunStarted(run_id=run_id, agent="", at=now, thread_id=thread.id), keeping)
         return added

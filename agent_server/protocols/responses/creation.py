@@ -19,6 +19,7 @@ from agent_server.graph.agent import Agent
 from agent_server.graph.checkpoints import Checkpoints, Memory, Scratch
 from agent_server.graph.converter import Converter, now_ms
 from agent_server.graph.drive import Fold, ForeignAgent, Invocation, Recorder
+from agent_server.graph.inputs import Turn
 from agent_server.http.body import read_json
 from agent_server.http.errors import error_response
 from agent_server.http.identity import TENANT, Network, identity_of
@@ -39,7 +40,7 @@ from agent_server.protocols.responses.asked import (
 from agent_server.protocols.responses.claims import Claims, claims_of
 from agent_server.protocols.responses.encoder import ResponsesEncoder, ToolItems
 from agent_server.protocols.responses.fields import Fields
-from agent_server.protocols.responses.kept import Archive, Kept, Record, input_items
+from agent_server.protocols.responses.kept import PROTOCOL, Archive, Kept, Record, input_items
 from agent_server.protocols.responses.origin import Origins
 from agent_server.protocols.responses.recent import Recent
 from agent_server.protocols.responses.request import check_served, parse_request
@@ -126,16 +127,17 @@ class Creation:
         check_served(asked, agent)
         context = asked.context(said.request_id, said.identity._asdict())
         agent.context_for(context)  # refuses what the agent's context schema lacks
+        new: tuple[Turn, ...] = ()
         if origin.resume is None:
             whole = origin.goes_on and not remembers(agent, origin)
-            turns = await self.origins.new_turns(TENANT, asked.turns, origin, whole=whole)
-            asked = replace(asked, turns=turns)
+            new, given = await self.origins.new_turns(TENANT, asked.turns, origin, whole=whole)
+            asked = replace(asked, turns=given)
         named = dialect.keeps or bool(conversation) or asked.background or origin.resume is not None
         keeps = asked.store if asked.store is not None else named or agent.asks
         if (key := said.headers.get("idempotency-key")) is not None:
             keeps = check_key(key, asked.store)
         items = tool_items_of(said.headers, dialect)
-        return Asked(dialect, said, asked, context, origin, agent, items, ids.new_run_id(), keeps)
+        return Asked(dialect, said, asked, context, origin, agent, items, ids.new_run_id(), keeps, new)
 
     # -- beginning -----------------------------------------------------------------------------------------
 
@@ -179,10 +181,27 @@ class Creation:
             left = partial(self._engine.cancel, run, "client disconnected")
             return Begun(run.log, asked.tool_items, trace, left, run.id)
         keeping = self._keeping(asked, memory)
-        run = await self._engine.keep(invocation, keeping, model=model, echo=echo, watcher=trace)
+        settle = partial(self._settle, asked, invocation) if asked.follows else None
+        run = await self._engine.keep(invocation, keeping, model=model, echo=echo, watcher=trace, settle=settle)
         outlives = asked.request.background or self._settings.on_disconnect == "continue"
         cancel = partial(self._engine.cancel, run, "client disconnected")
         return Begun(run.log, asked.tool_items, trace, None if outlives else cancel, run.id)
+
+    async def _settle(self, asked: Asked, invocation: Invocation) -> Invocation:
+        """A conversation may have gone on before the run's turn came: then the request means what comes after that."""
+        if await self.origins.is_head(TENANT, asked.origin):
+            return invocation
+        again = await self.understand(asked.said, asked.dialect)
+        again.origin.check_time()
+        again = again._replace(run_id=asked.run_id, keeps=True)
+        memory, previous = self._memory(again), again.origin.previous
+        checkpoints = memory.thread_id if memory is not None else ""
+        store = self._engine.keeper.store
+        await store.go_on_from(TENANT, asked.run_id, previous.row.id if previous is not None else "", checkpoints)
+        origin = again.origin
+        return replace(
+            invocation, turns=again.request.turns, memory=memory, resume=origin.resume, approvals=origin.approvals
+        )
 
     def _memory(self, asked: Asked) -> Memory | None:
         """What is not stored has a memory only where it goes on from something, or can be gone on from."""
@@ -212,6 +231,8 @@ class Creation:
             wire=msgspec.json.encode(_record(asked)),
             expires_at=now_ms() + round(days * 86_400_000) if days else None,
             busy=self._settings.busy_conversation,
+            protocol=PROTOCOL,
+            turns=asked.new,
         )
 
     # -- answering -----------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ messages their type, as Open Responses and MLflow allow.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
+
+import msgspec
 
 from agent_server import framing
 from agent_server.errors import RequestError, UnsupportedError
@@ -89,7 +90,7 @@ def _hold_back(turns: list[Turn], name: Any) -> None:
     for place in waiting.values():
         call = turns[place]
         if isinstance(call, Call) and call.complete and call.name == name:
-            turns[place] = replace(call, complete=False)
+            turns[place] = msgspec.structs.replace(call, complete=False)
             return
 
 
@@ -139,7 +140,7 @@ def _call(item: Fields, call_id: str) -> Call:
     return Call(call_id, item.required_text("name"), args, complete=ran)
 
 
-def _arguments(item: Fields) -> Mapping[str, Any] | str:
+def _arguments(item: Fields) -> dict[str, Any] | str:
     """The arguments of a call, or the text that stands for them: models write other things than objects."""
     text = item.required_text("arguments", empty=True) or "{}"
     try:

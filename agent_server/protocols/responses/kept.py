@@ -17,10 +17,14 @@ from agent_server import ids
 from agent_server.errors import GoneError, NotFoundError
 from agent_server.events import Event, RunInterrupted
 from agent_server.protocols.responses.encoder import ResponsesEncoder, ToolItems
+from agent_server.protocols.responses.said import said_items
 from agent_server.runs.engine import Engine
-from agent_server.runs.keeper import started_of, wire_of
 from agent_server.runs.log import EventLog
+from agent_server.runs.rows import protocol_of, started_of, turns_of, wire_of
 from agent_server.runs.stores.port import RunRow
+
+PROTOCOL = "responses"
+"""How runs that came by this protocol are marked."""
 
 _RESPONSE_ID = re.compile(r"resp_([0-9a-f]{32})")
 _INPUT = 0x8000  # the places of input items begin here, above all output
@@ -163,5 +167,8 @@ def kept_of(row: RunRow, log: EventLog) -> Kept:
 
 
 def record_of(row: RunRow) -> Record:
-    """What is stored of the request that made a run."""
-    return _record_of.decode(wire_of(row))
+    """What is stored of the request that made a run; for one that came by another protocol, what it said there."""
+    if protocol_of(row) == PROTOCOL:
+        return _record_of.decode(wire_of(row))
+    conversation = row.thread_id if row.thread_id != row.id else ""
+    return Record("mcp_call", input_items(row.id, said_items(turns_of(row))), conversation)

@@ -223,8 +223,11 @@ class Origins:
             items += each.output(None if as_listed else "function_call")
         return turns_of(without(items, deleted))
 
-    async def new_turns(self, tenant: str, turns: Sequence[Turn], origin: Origin, *, whole: bool) -> tuple[Turn, ...]:
-        """What an agent is given: only what is new, or the `whole` conversation for one that remembers nothing.
+    async def new_turns(
+        self, tenant: str, turns: Sequence[Turn], origin: Origin, *, whole: bool
+    ) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
+        """The turns that are new, and those that an agent is given: with the `whole` conversation for one that
+        remembers nothing.
 
         Raises `RequestError` for tool calls without outputs, and the other way round.
         """
@@ -235,7 +238,13 @@ class Origins:
         new = (*added, *unsaid(turns, (*before, *added)))
         given = (*before, *new) if whole else new
         pair_calls(given)
-        return given
+        return new, given
+
+    async def is_head(self, tenant: str, origin: Origin) -> bool:
+        """Whether the conversation still ends with what the origin goes on from."""
+        last = head(await self._store.runs(tenant, origin.conversation))
+        previous = origin.previous.row.id if origin.previous is not None else ""
+        return (last.id if last is not None else "") == previous
 
 
 def _nested_name(tool: Mapping[str, Any]) -> Any:

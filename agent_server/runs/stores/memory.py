@@ -124,6 +124,14 @@ class MemoryStore:
         run.lease_until = self._until(lease_ms)
         return run.row
 
+    async def go_on_from(self, tenant: str, run_id: str, previous: str, checkpoints: str) -> bool:
+        """See `Store`."""
+        run = self._runs.get((tenant, run_id))
+        if run is None:
+            return False
+        run.row = replace(run.row, previous=previous, checkpoints=checkpoints)
+        return True
+
     async def run(self, tenant: str, run_id: str) -> RunRow | None:
         """See `Store`."""
         found = self._runs.get((tenant, run_id))

@@ -154,6 +154,10 @@ class Store(Protocol):
         """
         ...
 
+    async def go_on_from(self, tenant: str, run_id: str, previous: str, checkpoints: str) -> bool:
+        """Replace what a run goes on from, and where its checkpoints are. False if there is no such run."""
+        ...
+
     async def run(self, tenant: str, run_id: str) -> RunRow | None:
         """The run."""
         ...

@@ -78,6 +78,11 @@ class SqlStore:
             return None  # the usual answer to one that waits: it is to cost no transaction
         return await self._database.write(_start_run(tenant, run_id, owner, lease_ms))
 
+    async def go_on_from(self, tenant: str, run_id: str, previous: str, checkpoints: str) -> bool:
+        """See `Store`."""
+        place = {"previous": previous, "checkpoints": checkpoints}
+        return bool(await self._write("go_on_from", tenant=tenant, id=run_id, **place))
+
     async def run(self, tenant: str, run_id: str) -> RunRow | None:
         """See `Store`."""
         return _run(await self._read("run", tenant=tenant, id=run_id))

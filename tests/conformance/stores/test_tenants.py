@@ -20,6 +20,7 @@ AS_ANOTHER: dict[str, tuple[Verb, Any]] = {
     "delete_thread": (lambda s: s.delete_thread("them", "t1"), False),
     "create_run": (lambda s: s.create_run("them", row("r1"), LEASE), row("r1")),
     "start_run": (lambda s: s.start_run("them", "waiting", "me", LEASE), None),
+    "go_on_from": (lambda s: s.go_on_from("them", "r1", "r0", "theirs"), False),
     "run": (lambda s: s.run("them", "r1"), None),
     "runs": (lambda s: s.runs("them", "t1"), []),
     "runs of a status": (lambda s: s.runs("them", "t1", status="running"), []),

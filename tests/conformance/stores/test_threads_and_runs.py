@@ -39,6 +39,7 @@ async def test_what_is_not_there_is_told_so(store: Store) -> None:
     assert await store.runs("us", "t1") == []
     assert not await store.delete_run("us", "r1")
     assert await store.start_run("us", "r1", "me", LEASE) is None
+    assert not await store.go_on_from("us", "r1", "r0", "c0")
     assert await store.ask_to_cancel("us", "r1", "why") is None
     assert await store.events("us", "r1", 0, 10) == []
     assert await store.take_over("us", row(), "you", LEASE) is None
@@ -52,6 +53,14 @@ async def test_a_run_comes_back_as_it_was_given(store: Store) -> None:
     assert await created(store, run) == run
     assert await store.run("us", "r1") == run
     assert await store.runs("us", "t1") == [run]
+
+
+async def test_what_a_run_goes_on_from_can_be_replaced(store: Store) -> None:
+    await created(store, row(previous="r0"))
+    assert await store.go_on_from("us", "r1", "r9", "c9")
+    found = await store.run("us", "r1")
+    assert found is not None
+    assert (found.previous, found.checkpoints) == ("r9", "c9")
 
 
 async def test_a_run_brings_the_thread_that_it_names(store: Store) -> None:

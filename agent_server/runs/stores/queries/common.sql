@@ -50,6 +50,9 @@ insert into runs (
 on conflict (tenant, id) do nothing
 returning ordinal
 
+-- name: go_on_from
+update runs set previous = :previous, checkpoints = :checkpoints where tenant = :tenant and id = :id returning id
+
 -- name: may_start
 select 1 from runs
 where tenant = :tenant and id = :id and status = 'queued' and not exists (
