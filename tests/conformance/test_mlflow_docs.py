@@ -87,7 +87,7 @@ def test_a_decorated_module_is_served(folder: Path, store: dict[str, str]) -> No
     with running([*command("agent-server", "serve", "service"), "--port", "0"], store, folder) as program:
         line = program.line_with("listening on")
         assert "(agents: service)" in line
-        answer = httpx.post(f"{line.split()[3]}/invocations", json={"input": "Hello!"}).json()
+        answer = httpx.post(f"{line.split()[3]}/invocations", json={"input": "Hello!"}, timeout=60).json()
         assert answer["output"][0]["content"][0]["text"] == "You said: Hello!"
         program.stop()
 

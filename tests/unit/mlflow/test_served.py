@@ -110,7 +110,7 @@ def said(response: dict[str, Any]) -> str:
 def test_every_route_streams_a_foreign_model_legally(steps: list[Any], path: str) -> None:
     with serving(foreign=ServedModel(Scripted(*steps))) as url:
         assert said(ask(url, path)) == "Hello"
-        body = httpx.post(f"{url}{path}", json={"input": "Hello"}).json()
+        body = httpx.post(f"{url}{path}", json={"input": "Hello"}, timeout=60).json()
         assert (said(body), body["status"], body["model"]) == ("Hello", "completed", "foreign")
 
 
@@ -187,7 +187,7 @@ def test_a_model_that_raises_or_yields_junk_ends_a_legal_stream_as_failed(
         answer = post(f"{url}{path}", {"input": "Hello", "stream": True})
         response = check_stream(read_events(answer, MOUNTS[path]))
         assert (response["status"], said(response)) == ("failed", text)
-        whole_answer = httpx.post(f"{url}{path}", json={"input": "Hello"})
+        whole_answer = httpx.post(f"{url}{path}", json={"input": "Hello"}, timeout=60)
         assert whole_answer.status_code == 500
         for body in (answer.body.decode(), whole_answer.text):
             assert "Error id: err_" in body
