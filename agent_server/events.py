@@ -83,7 +83,8 @@ class MessageStarted(_Event, frozen=True):
     """First chunk of a model call.
 
     `source_id` is the id the message has in the graph's state; `parent_call_id` is set when the model was
-    called inside that tool call (an agent used as a tool); `metadata` holds LangGraph's own keys.
+    called inside that tool call (an agent used as a tool); `metadata` holds LangGraph's own keys. `whole`, told by
+    runs that record messages, marks a message that did not come from its model piece by piece.
     """
 
     message_id: str
@@ -92,6 +93,7 @@ class MessageStarted(_Event, frozen=True):
     source_id: str = ""
     parent_call_id: str = ""
     metadata: dict[str, Any] = {}
+    whole: bool = False
 
 
 class BlockStarted(_Event, frozen=True):
@@ -175,13 +177,18 @@ class MessageFinished(_Event, frozen=True):
 
 
 class ToolStarted(_Event, frozen=True):
-    """A tool began to run on this server. `parent_call_id` is set when it runs inside another tool call."""
+    """A tool began to run on this server. `parent_call_id` is set when it runs inside another tool call.
+
+    `ns` and `metadata` are told by runs that record messages.
+    """
 
     call_id: str
     name: str
     input: dict[str, Any] = {}
     step: str = ""
     parent_call_id: str = ""
+    ns: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
 
 
 class ToolProgress(_Event, frozen=True):
@@ -206,7 +213,10 @@ class ToolFinished(_Event, frozen=True):
 
 
 class StatePart(_Event, frozen=True):
-    """State of the graph, in one of LangGraph's stream modes that the run was asked to record."""
+    """State of the graph, in one of LangGraph's stream modes that the run was asked to record.
+
+    Mode "checkpoint_refs" is no mode of LangGraph's: `data` has `id`, `parent_id`, `step`, `source` of a checkpoint.
+    """
 
     mode: str
     data: Any
@@ -259,13 +269,19 @@ class RunInterrupted(_Event, frozen=True):
 
 
 class RunFailed(_Event, frozen=True):
-    """Terminal: the agent failed. `message` is public; `error_id` leads to the exception in the log."""
+    """Terminal: the agent failed. `message` is public; `error_id` leads to the exception in the log.
+
+    `error` and `detail` are told by runs that record errors: the exception's type, and its text where it is one whose
+    text is meant to be read.
+    """
 
     at: int
     code: str
     message: str
     error_id: str
     usage: Usage | None = None
+    error: str = ""
+    detail: str = ""
 
 
 class RunCancelled(_Event, frozen=True):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Generic
 
 import msgspec
 import orjson
+from typing_extensions import TypeVar
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -21,14 +22,20 @@ class Frame(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
+F = TypeVar("F", default=Frame)
+
+
 def to_json(value: Any) -> bytes:
     """JSON bytes of a value that is already JSON-safe."""
     return orjson.dumps(value)
 
 
 def _one_line(value: Any) -> bytes:
-    """JSON without the line separators that some clients split lines at and JSON leaves as they are."""
-    data = orjson.dumps(value)
+    return one_line(orjson.dumps(value))
+
+
+def one_line(data: bytes) -> bytes:
+    """JSON text without the line separators that some clients split lines at and JSON leaves as they are."""
     if not data.isascii():
         for separator, escaped in _SEPARATORS:
             data = data.replace(separator, escaped)
@@ -58,10 +65,10 @@ def ndjson(frame: Frame) -> bytes:
     return _one_line(frame.data) + b"\n"
 
 
-class Framing(msgspec.Struct, frozen=True):
+class Framing(msgspec.Struct, Generic[F], frozen=True):
     """How frames become bytes on one route."""
 
-    write: Callable[[Frame], bytes]
+    write: Callable[[F], bytes]
     heartbeat: bytes
     end: bytes
     media_type: str = "text/event-stream; charset=utf-8"

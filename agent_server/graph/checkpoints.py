@@ -57,6 +57,12 @@ class Checkpoints:
                 if saver is not None:
                     await saver.adelete_thread(thread_id)
 
+    async def has(self, thread_id: str, run_id: str) -> bool:
+        """Whether a run left a checkpoint: here, or in a checkpointer that a graph has of its own."""
+        memory = Memory(self, thread_id, after=run_id)
+        savers = [saver for saver in (self._saver, *self._others) if saver is not None]
+        return any([await _last_checkpoint(saver, memory) is not None for saver in savers])
+
     def given_to(self, runnable: AnyRunnable) -> AnyRunnable:
         """The graph with this checkpointer, which rebuilds the types that the graph's state declares."""
         if isinstance(runnable, RunnableBinding):
@@ -87,7 +93,9 @@ class Memory:
     """What a run remembers: the LangGraph thread `thread_id`, as the run `after` left it; "" for an empty one.
 
     `at_each_step` saves after each step, not only at the end. With a `scratch` the run leaves its checkpoints there
-    and nowhere else; `before` is where the run `after` left its own.
+    and nowhere else; `before` is where the run `after` left its own. `checkpoint` is the id of another one to go on
+    from, on the same LangGraph thread. A run that `continues` brings nothing new: where it goes on from the thread's
+    latest checkpoint it does not name that, for LangGraph would take it to travel in time.
     """
 
     checkpoints: Checkpoints
@@ -96,6 +104,8 @@ class Memory:
     at_each_step: bool = False
     scratch: Scratch | None = None
     before: Scratch | None = None
+    checkpoint: str = ""
+    continues: bool = False
 
 
 def saver_of(runnable: AnyRunnable) -> Saver | None:
@@ -118,7 +128,7 @@ async def remembering(
     last = await _last_checkpoint(source, memory) if memory.after and source is not None else None
     if memory.after and source is not None and last is None:
         raise CheckpointGoneError(f"The run {memory.after} has left no checkpoint to go on from.")
-    if last is not None:
+    if last is not None and not (memory.continues and await _is_latest(source, last)):
         place |= {"checkpoint_ns": "", "checkpoint_id": last.config["configurable"]["checkpoint_id"]}
     if memory.scratch is not None and saver is not None:
         memory.scratch.saver = saver = InMemorySaver(serde=saver.serde)
@@ -130,10 +140,19 @@ async def remembering(
 
 async def _last_checkpoint(saver: Saver, memory: Memory) -> CheckpointTuple | None:
     """LangGraph writes a run's id into the metadata of its checkpoints."""
+    if memory.checkpoint:
+        place = {"thread_id": memory.thread_id, "checkpoint_ns": "", "checkpoint_id": memory.checkpoint}
+        return await saver.aget_tuple({"configurable": place})
     thread: RunnableConfig = {"configurable": {"thread_id": memory.thread_id, "checkpoint_ns": ""}}
     async for found in saver.alist(thread, filter={"run_id": memory.after}, limit=1):
         return found
     return None
+
+
+async def _is_latest(saver: Saver | None, last: CheckpointTuple) -> bool:
+    place = {"thread_id": last.config["configurable"]["thread_id"], "checkpoint_ns": ""}
+    latest = None if saver is None else await saver.aget_tuple({"configurable": place})
+    return latest is not None and latest.checkpoint["id"] == last.checkpoint["id"]
 
 
 async def _copy(last: CheckpointTuple, saver: Saver, thread_id: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
+from uuid import uuid5
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.runnables.schema import StreamEvent
@@ -25,7 +26,6 @@ from agent_server.events import (
     RunFailed,
     RunFinished,
     RunInterrupted,
-    StatePart,
     StepFinished,
     StepStarted,
     ToolStatus,
@@ -36,9 +36,11 @@ from agent_server.graph.interrupts import Interrupts
 from agent_server.graph.jsonable import to_jsonable, to_text
 from agent_server.graph.messages import OpenMessage
 from agent_server.graph.outputs import messages_in, plain_answer, tool_message_in
+from agent_server.graph.recording import Recording, message_metadata, raw_event, told_of
 from agent_server.graph.tools import Tools
 
 _METADATA = ("langgraph_node", "langgraph_step", "langgraph_checkpoint_ns", "ls_provider", "ls_model_name")
+_OF_GRAPHS = ("on_chain_stream", "on_chain_end")
 _HIDDEN_TAGS = frozenset({"nostream", "langsmith:nostream"})
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
@@ -49,11 +51,17 @@ def now_ms() -> int:
 
 
 class Converter:
-    """Folds one run's stream events into events. `clock` gives the Unix milliseconds of the terminal event."""
+    """Folds one run's stream events into events. `clock` gives the Unix milliseconds of the terminal event.
 
-    def __init__(self, run_id: str = "", *, clock: Callable[[], int] = now_ms) -> None:
+    `record` is what the log is to hold beside messages and tools (`recording`).
+    """
+
+    def __init__(
+        self, run_id: str = "", *, clock: Callable[[], int] = now_ms, record: frozenset[str] = frozenset()
+    ) -> None:
         self.run_id = run_id or ids.new_run_id()
         self._clock = clock
+        self._recording = Recording(record)
         self._messages: dict[str, OpenMessage | None] = {}  # by the model's run id; None: not to be shown
         self._message_count = 0
         self._tools = Tools(self.run_id)
@@ -69,7 +77,12 @@ class Converter:
     def feed(self, stream_event: StreamEvent) -> list[Event]:
         """The events that one stream event causes. Kinds of stream events not in the table cause none."""
         read = self._readers.get(stream_event["event"])
-        return read(self, stream_event) if read is not None else []
+        told = read(self, stream_event) if read is not None else []
+        if self._recording.raw and (raw := raw_event(stream_event)) is not None:
+            told = [raw, *told]
+        if self._recording.holds and told and stream_event["event"] not in _OF_GRAPHS:
+            told = [*self._recording.release(), *told]
+        return told
 
     def open_message(self, model_run_id: str) -> OpenMessage | None:
         """The message of a model call that has begun and not ended; chunks may go to its `add_chunk` directly."""
@@ -99,9 +112,18 @@ class Converter:
         )
         return [*events, finished]
 
-    def fail(self, *, code: str, message: str, error_id: str) -> list[Event]:
+    def fail(self, *, code: str, message: str, error_id: str, raised: BaseException | None = None) -> list[Event]:
         """The agent raised: what is open is closed, then `RunFailed`."""
-        failed = RunFailed(at=self._clock(), code=code, message=message, error_id=error_id, usage=self._usage)
+        error, detail = told_of(raised) if self._recording.errors else ("", "")
+        failed = RunFailed(
+            at=self._clock(),
+            code=code,
+            message=message,
+            error_id=error_id,
+            usage=self._usage,
+            error=error,
+            detail=detail,
+        )
         return [*self._close(tool_status="error"), failed]
 
     def cancel(self, reason: str) -> list[Event]:
@@ -112,7 +134,7 @@ class Converter:
         ]
 
     def _close(self, *, tool_status: ToolStatus) -> list[Event]:
-        events: list[Event] = []
+        events: list[Event] = self._recording.release()
         for message in self._messages.values():
             if message is not None:
                 events += [*message.close_blocks(complete=False), MessageFinished(message.id)]
@@ -129,7 +151,9 @@ class Converter:
             self._messages[event["run_id"]] = None
         return []
 
-    def _open(self, event: Any, source_id: str | None = None) -> tuple[OpenMessage | None, list[Event]]:
+    def _open(
+        self, event: Any, source_id: str | None = None, *, whole: bool = False
+    ) -> tuple[OpenMessage | None, list[Event]]:
         run_id = event["run_id"]
         if run_id in self._messages:
             return self._messages[run_id], []
@@ -150,9 +174,15 @@ class Converter:
             ns=namespace(metadata),
             source_id=message.source_id,
             parent_call_id=message.parent_call_id,
-            metadata=to_jsonable({key: metadata[key] for key in _METADATA if key in metadata}),
+            metadata=self._metadata(event, metadata),
+            whole=whole and self._recording.messages,
         )
         return message, [started]
+
+    def _metadata(self, event: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        if self._recording.messages:
+            return message_metadata(event)
+        return dict(to_jsonable({key: metadata[key] for key in _METADATA if key in metadata}))
 
     def _on_model_stream(self, event: Any) -> list[Event]:
         chunk = event["data"]["chunk"]
@@ -163,7 +193,7 @@ class Converter:
         output = event["data"]["output"]
         if not isinstance(output, BaseMessage):
             return self._end_message(event, None)
-        message, events = self._open(event, output.id)
+        message, events = self._open(event, output.id, whole=True)
         self._count(output)
         self._counted.add(output.id)
         if message is not None:
@@ -212,14 +242,28 @@ class Converter:
 
     def _on_tool_start(self, event: Any) -> list[Event]:
         step = (event.get("metadata") or {}).get("langgraph_node", "")
-        return self._tools.start(event, step)
+        return self._tools.start(event, step, *self._placed(event))
+
+    def _placed(self, event: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """Where a tool runs, as runs that record messages tell it."""
+        if not self._recording.messages:
+            return (), {}
+        return namespace(event.get("metadata") or {}), message_metadata(event)
 
     def _on_tool_end(self, event: Any) -> list[Event]:
         output = event["data"].get("output")
         message = tool_message_in(output, self._tools.call_of(event))
-        if message is not None and message.id:
-            self._seen.add(message.id)
+        self._name(message)
         return self._tools.end(event, message if message is not None else output)
+
+    def _name(self, message: ToolMessage | None) -> None:
+        """A tool message that is told by its id keeps it in the state; else the state would make one up."""
+        if message is None:
+            return
+        if self._recording.messages and not message.id:
+            message.id = str(uuid5(ids.run_uuid(self.run_id), f"{message.tool_call_id}/{len(self._seen)}"))
+        if message.id:
+            self._seen.add(message.id)
 
     def _on_tool_error(self, event: Any) -> list[Event]:
         error = event["data"].get("error")
@@ -252,14 +296,12 @@ class Converter:
             return []
         ns, mode, chunk = unpack(event["data"].get("chunk"))
         if mode == "custom":
-            return [Custom("custom", to_jsonable(chunk), ns)]
-        if isinstance(chunk, dict) and "__interrupt__" in chunk:
+            return [*self._recording.values(), Custom("custom", to_jsonable(chunk), ns)]
+        if isinstance(chunk, dict) and "__interrupt__" in chunk and mode in ("", "updates", "values"):
             if not ns:
                 self._interrupts.seen(chunk["__interrupt__"])
-            return []
-        if mode and mode not in ("updates", "values"):
-            return [StatePart(mode, to_jsonable(chunk), ns)]
-        return self._answer_chunk(event, chunk)
+            return self._recording.part(ns, mode, chunk)
+        return self._recording.part(ns, mode, chunk) if mode else self._answer_chunk(event, chunk)
 
     def _answer_chunk(self, event: Any, chunk: Any) -> list[Event]:
         """What the root itself yields is its answer, unless a model inside it has told that already."""
@@ -280,14 +322,19 @@ class Converter:
         step = self._steps.pop(event["run_id"], None)
         if step is None:
             return []
-        return [*self._untold(event, output), StepFinished(step.step, step.task_id)]
+        untold = self._untold(event, output)
+        if self._recording.messages:
+            self._recording.with_its_update(untold)
+            untold = []
+        return [*untold, StepFinished(step.step, step.task_id)]
 
     def _untold(self, event: Any, output: Any) -> list[Event]:
         """Messages that a node returned without a model or tool of LangChain's having told of them."""
         events: list[Event] = []
         for message in messages_in(output):
             if isinstance(message, ToolMessage):
-                events += self._tools.answered(message)
+                self._name(message)
+                events += self._tools.answered(message, *self._placed(event))
             if not isinstance(message, AIMessage) or (message.id and message.id in self._seen):
                 continue
             message.id = message.id or f"run-{self.run_id}-{self._message_count}"
@@ -297,7 +344,7 @@ class Converter:
     def _whole(self, event: Any, message: BaseMessage) -> list[Event]:
         """A message that comes in one piece, under a run id of its own."""
         own = {**event, "run_id": f"{event['run_id']}/{message.id}"}
-        opened, events = self._open(own, message.id)
+        opened, events = self._open(own, message.id, whole=True)
         if message.id not in self._counted:
             self._count(message)
         if opened is not None:
@@ -329,8 +376,6 @@ class Converter:
         output = self._root_output
         found = output.get("custom_outputs") if isinstance(output, Mapping) else None
         return dict(to_jsonable(found)) if isinstance(found, Mapping) else {}
-
-    # -- which method reads which kind of stream event ----------------------------------------------------
 
     _readers: ClassVar[dict[str, Callable[[Converter, Any], list[Event]]]] = {
         "on_chat_model_start": _on_model_start,
@@ -367,10 +412,9 @@ def step_of(event: Any) -> StepStarted | None:
 
 def unpack(chunk: Any) -> tuple[tuple[str, ...], str, Any]:
     """A chunk of a graph's stream as (namespace, mode, data); the mode is "" for a single-mode stream."""
-    if isinstance(chunk, tuple):
-        match chunk:
-            case (tuple() as ns, str() as mode, data):
-                return ns, mode, data
-            case (str() as mode, data):
-                return (), mode, data
+    match chunk if isinstance(chunk, tuple) else None:
+        case (tuple() as ns, str() as mode, data):
+            return ns, mode, data
+        case (str() as mode, data):
+            return (), mode, data
     return (), "", chunk

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphRecursionError
-from langgraph.types import Command
 from msgspec import UNSET
 
 from agent_server import ids
@@ -18,19 +17,22 @@ from agent_server.graph.agent import Agent, RunnableAgent
 from agent_server.graph.checkpoints import Memory, remembering, saver_of
 from agent_server.graph.converter import Converter, now_ms
 from agent_server.graph.inputs import Turn, system_turn, to_messages
-from agent_server.graph.source import SOURCES, SourceName
+from agent_server.graph.recording import modes_of
+from agent_server.graph.source import SOURCES, Source, SourceName
 from agent_server.graph.steering import Steering
 from agent_server.graph.sync_source import has_sync_form, stream_from_tap
+from agent_server.graph.tuning import UNTUNED, Tuning, answering
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """What a run calls its agent with.
 
-    `record` names the stream modes of a graph that the run's log is to hold beside its messages and tools, such as
-    "custom" or "values". Each costs something in every step, so nobody gets what nobody asked for.
+    `record` names what the run's log is to hold beside its messages and tools, such as "custom" or "values" (see
+    `recording`). Each costs something in every step, so nobody gets what nobody asked for.
 
     `state` are further keys of a graph's input, beside its messages; `value` is its whole input, in place of `turns`.
+    `tuning` is what the client says of how the graph is run.
 
     `memory` is for graphs alone. `resume` answers the interrupts that the run before stopped at, by their ids;
     `approvals` maps the calls they were about to the ids of the requests that were answered.
@@ -49,6 +51,7 @@ class Invocation:
     steering: Steering | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
     value: Any = UNSET
+    tuning: Tuning = UNTUNED
 
     def started(self, *, thread_id: str = "", model: str = "", echo: Mapping[str, Any] | None = None) -> RunStarted:
         """The run's first event. `model` and `echo` are for the wire that asked."""
@@ -84,7 +87,7 @@ class Fold(Protocol):
         """The run ended by itself. Exactly one of the ends is called, once."""
         ...
 
-    def fail(self, *, code: str, message: str, error_id: str) -> list[Event]:
+    def fail(self, *, code: str, message: str, error_id: str, raised: BaseException | None = None) -> list[Event]:
         """The agent raised."""
         ...
 
@@ -108,7 +111,9 @@ class ForeignAgent(Agent):
 def fold_for(invocation: Invocation) -> Fold:
     """The fold that an invocation's stream events go through."""
     agent = invocation.agent
-    return agent.fold(invocation.run_id) if isinstance(agent, ForeignAgent) else Converter(invocation.run_id)
+    if isinstance(agent, ForeignAgent):
+        return agent.fold(invocation.run_id)
+    return Converter(invocation.run_id, record=invocation.record)
 
 
 class Recorder:
@@ -160,11 +165,16 @@ async def drive(invocation: Invocation, recorder: Recorder) -> None:
         if invocation.memory is not None:
             runnable, config = await remembering(runnable, config, invocation.memory)
         try:
-            await SOURCES[invocation.source](runnable, value, config, recorder, options)
+            await _source(invocation)(runnable, value, config, recorder, options)
         finally:
             if invocation.memory is None and (saver := saver_of(runnable)):
                 await saver.adelete_thread(config["configurable"]["thread_id"])
     return None
+
+
+def _source(invocation: Invocation) -> Source:
+    """Stream events that are recorded are to be LangChain's own, to the letter."""
+    return SOURCES["astream_events" if "events" in invocation.record else invocation.source]
 
 
 def can_drive_sync(agent: Agent) -> bool:
@@ -214,7 +224,7 @@ def _config(invocation: Invocation) -> RunnableConfig:
         "top_p": wishes.top_p,
         "max_tokens": wishes.max_output_tokens,
     }
-    return {
+    config: RunnableConfig = {
         "run_id": ids.run_uuid(invocation.run_id),
         "metadata": {**context.metadata, "run_id": invocation.run_id},
         "configurable": {
@@ -223,11 +233,12 @@ def _config(invocation: Invocation) -> RunnableConfig:
             **{name: value for name, value in fields.items() if value is not None},
         },
     }
+    return invocation.tuning.config(config)
 
 
 def _input(invocation: Invocation, agent: RunnableAgent) -> Any:
     if invocation.resume is not None:
-        return Command(resume=dict(invocation.resume))
+        return answering(invocation.value, invocation.resume)
     if invocation.value is not UNSET:
         return invocation.value
     value = agent.input_for(to_messages(_instructed(invocation)))
@@ -246,11 +257,11 @@ def _options(invocation: Invocation, agent: RunnableAgent) -> dict[str, Any]:
     """What a graph's `stream` gets beside input and config."""
     if not agent.is_graph:
         return {}
-    modes = sorted({"updates", *invocation.record})  # updates tell of interrupts
+    modes = sorted({"updates", *modes_of(invocation.record)})  # updates tell of interrupts
     context = agent.context_for(invocation.context)
     options = {"stream_mode": modes, "subgraphs": bool(invocation.record), "context": context}
     if invocation.steering is not None and invocation.resume is None:  # what it resumes is not known to be at rest
         options["control"] = invocation.steering
     if invocation.memory is not None:
         options["durability"] = "async" if invocation.memory.at_each_step else "exit"
-    return options
+    return {**options, **invocation.tuning.options(remembers=invocation.memory is not None)}

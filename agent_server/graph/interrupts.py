@@ -14,6 +14,8 @@ CLIENT_TOOL = "client_tool_call"  # the `type` of an interrupt that hands a tool
 class Interrupts:
     """Collects interrupts while the run streams; resolves them when it ends."""
 
+    __slots__ = ("_calls", "_found", "pending")
+
     def __init__(self) -> None:
         self.pending = False
         self._found: dict[str, Any] = {}

@@ -21,6 +21,8 @@ class Tools:
     runs.
     """
 
+    __slots__ = ("_answered", "_called", "_failed", "_made_up", "_open", "_run_id", "_running")
+
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._called: dict[str, str] = {}  # call id -> tool name, in the order of the model's calls
@@ -53,12 +55,14 @@ class Tools:
         started = self._running.get(event["run_id"])
         return started.call_id if started is not None else event["data"].get("tool_call_id") or ""
 
-    def start(self, event: Any, step: str) -> list[Event]:
+    def start(
+        self, event: Any, step: str, ns: tuple[str, ...] = (), metadata: dict[str, Any] | None = None
+    ) -> list[Event]:
         """`on_tool_start`. Plain `astream_events` withholds the call id: then it is the first call that fits."""
         data, name = event["data"], event["name"]
         call_id = data.get("tool_call_id") or self._first_fitting(name) or self._make_up()
         parent = self.enclosing(event.get("parent_ids") or ())
-        started = ToolStarted(call_id, name, _as_input(data.get("input")), step, parent)
+        started = ToolStarted(call_id, name, _as_input(data.get("input")), step, parent, ns, metadata or {})
         self._running[event["run_id"]] = started
         self._failed.pop(call_id, None)
         return self._tell_start(started)
@@ -74,12 +78,14 @@ class Tools:
         if started is not None:
             self._failed[started.call_id] = started
 
-    def answered(self, message: ToolMessage) -> list[Event]:
+    def answered(
+        self, message: ToolMessage, ns: tuple[str, ...] = (), metadata: dict[str, Any] | None = None
+    ) -> list[Event]:
         """A tool message in a node's output: the answer to a failed call, or to one no tool run told of."""
         call_id = message.tool_call_id
         started = self._failed.pop(call_id, None)
         if started is None and call_id in self._called:
-            started = ToolStarted(call_id, message.name or self._called[call_id])
+            started = ToolStarted(call_id, message.name or self._called[call_id], ns=ns, metadata=metadata or {})
         return [*self._tell_start(started), *self._tell_end(started, message)] if started is not None else []
 
     def close(self, status: ToolStatus) -> list[Event]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Generic, Protocol
 
 from starlette.types import Receive, Scope, Send
+from typing_extensions import TypeVar
 
 from agent_server.events import Event
 from agent_server.framing import Frame, Framing
@@ -21,39 +22,75 @@ _WRITE = 65_536
 """Bytes in one write, or as many as one event has: what waits for a reader that does not read is no more."""
 
 
-class Encoder(Protocol):
+E = TypeVar("E", default=Event)
+E_co = TypeVar("E_co", covariant=True, default=Event)
+E_contra = TypeVar("E_contra", contravariant=True, default=Event)
+F = TypeVar("F", default=Frame)
+F_co = TypeVar("F_co", covariant=True, default=Frame)
+
+
+class Log(Protocol[E_co]):
+    """What an event stream reads: `EventLog`, or whatever else can be read by a cursor."""
+
+    @property
+    def over(self) -> bool:
+        """Whether its last event is there to be read."""
+        ...
+
+    def read(self, after: int, limit: int | None = None) -> Sequence[E_co]:
+        """The events from number `after` on that exist now."""
+        ...
+
+    def waiter(self) -> asyncio.Future[None]:
+        """A future that is done once there is more."""
+        ...
+
+
+class Encoder(Protocol[E_contra, F_co]):
     """A synchronous fold of events into frames."""
 
-    def feed(self, event: Event) -> list[Frame]:
+    def feed(self, event: E_contra, /) -> Sequence[F_co]:
         """The frames that one event causes."""
         ...
 
 
-class EventStream:
+class EventStream(Generic[E, F]):
     """An ASGI response: a run's log through an encoder and a framing, from its first event to its last.
 
     Frames that are ready together leave in one write; the first `skip` frames are left out. A silence of `heartbeat`
     seconds is broken by a heartbeat; a client that takes nothing for `send_timeout` seconds is dropped. `left` is
-    called when the client is gone before the end.
+    called when the client is gone before the end, `delivered` when it has all.
     """
 
-    __slots__ = ("_encoder", "_framing", "_headers", "_heartbeat", "_left", "_log", "_send_timeout", "_skip")
+    __slots__ = (
+        "_delivered",
+        "_encoder",
+        "_framing",
+        "_headers",
+        "_heartbeat",
+        "_left",
+        "_log",
+        "_send_timeout",
+        "_skip",
+    )
 
     def __init__(
         self,
-        log: EventLog,
-        encoder: Encoder,
-        framing: Framing,
+        log: Log[E],
+        encoder: Encoder[E, F],
+        framing: Framing[F],
         *,
         headers: Mapping[str, str],
         heartbeat: float = 15.0,
         send_timeout: float = 30.0,
         skip: int = 0,
         left: Callable[[], Awaitable[object]] | None = None,
+        delivered: Callable[[], object] | None = None,
     ) -> None:
         self._log = log
         self._skip = skip
         self._left = left
+        self._delivered = delivered
         self._encoder = encoder
         self._framing = framing
         self._headers = headers
@@ -68,6 +105,8 @@ class EventStream:
                     await self._pump(send, pulse)
             if not client.gone:
                 await send({"type": "http.response.body", "body": self._framing.end, "more_body": False})
+                if self._delivered is not None:
+                    self._delivered()
         finally:
             if self._left is not None and not self._log.over:
                 await self._left()
@@ -106,7 +145,7 @@ class EventStream:
                 pulse.end_write()
                 body = b""
 
-    def _encoded(self, batch: Sequence[Event]) -> tuple[int, bytes]:
+    def _encoded(self, batch: Sequence[E]) -> tuple[int, bytes]:
         """As many of the events as one write takes, and what is to be written."""
         write, feed = self._framing.write, self._encoder.feed
         pieces: list[bytes] = []

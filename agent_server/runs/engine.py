@@ -191,11 +191,12 @@ class Engine:
 
     async def _turn(self, keeping: Keeping, row: RunRow, log: EventLog, started: RunStarted) -> None:
         """Wait for the thread."""
+        await self.keeper.until_time(keeping)
         while True:
             try:
                 if keeping.busy in ("interrupt", "rollback"):
                     await self._clear_way(keeping, row.id)
-                if await self.keeper.begins(keeping.tenant, row):
+                if await self.keeper.begins(keeping.tenant, row, log):
                     break
             except StoreError as error:
                 logger.warning("the store is away: %s", error.message)

@@ -59,4 +59,5 @@ def end_failed(error: Exception, fold: Fold) -> list[Event]:
     error_id = ids.new_error_id()
     text = "".join(traceback.format_exception(error))
     logger.error("run %s failed, error id %s\n%s", fold.run_id, error_id, text)
-    return fold.fail(code=failure.code, message=f"The agent failed. Error id: {error_id}", error_id=error_id)
+    message = f"The agent failed. Error id: {error_id}"
+    return fold.fail(code=failure.code, message=message, error_id=error_id, raised=error)

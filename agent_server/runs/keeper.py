@@ -22,7 +22,7 @@ import msgspec
 
 from agent_server import ids
 from agent_server.errors import ConflictError, GoneError
-from agent_server.events import Event, RunCancelled, RunFinished, RunStarted, encode
+from agent_server.events import Event, RunCancelled, RunFinished, RunInterrupted, RunStarted, encode
 from agent_server.graph.converter import now_ms
 from agent_server.graph.inputs import Turn
 from agent_server.runs.ending import failed_end
@@ -53,7 +53,7 @@ class Keeping:
 
     `protocol` names the protocol it came by, and `turns` are what its request said.
     `previous` is the run it goes on from. `checkpoints` names the LangGraph thread of its checkpoints. `wire` is
-    JSON that the protocol wants back with the run.
+    JSON that the protocol wants back with the run. A run that is `not_before` a time waits for it in line.
     """
 
     tenant: str
@@ -65,6 +65,7 @@ class Keeping:
     busy: Busy = "reject"
     protocol: str = ""
     turns: Sequence[Turn] = ()
+    not_before: int | None = None
 
 
 class Keeper:
@@ -91,6 +92,7 @@ class Keeper:
         self._followed: WeakValueDictionary[tuple[str, str], EventLog] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
+        self._waiting: dict[tuple[str, str], set[asyncio.Future[None]]] = {}  # for a run of a thread to begin
         self._opening = asyncio.Lock()
         self._is_open = False
 
@@ -138,8 +140,11 @@ class Keeper:
         """
         first = encode(started)
         row = self._row(started, first, keeping, "running")
+        if keeping.not_before is not None:
+            row = msgspec.structs.replace(row, status="queued", attempt=0)
+        told = first if row.status == "running" else None
         try:
-            created = await self.store.create_run(keeping.tenant, row, self._lease_ms, first)
+            created = await self.store.create_run(keeping.tenant, row, self._lease_ms, told)
             if created is None and keeping.busy != "reject":
                 queued = msgspec.structs.replace(row, status="queued")
                 created = await self.store.create_run(keeping.tenant, queued, self._lease_ms)
@@ -149,11 +154,31 @@ class Keeper:
         if created is None:
             message = "Another response of this conversation is in progress. Try again when it has ended."
             raise ConflictError(message, param="conversation", code="conversation_locked")
+        self._tell_of(keeping.tenant, created.thread_id)
         return created
 
-    async def note(self, started: RunStarted, keeping: Keeping) -> None:
+    def news_of(self, tenant: str, thread_id: str) -> asyncio.Future[None]:
+        """A future that is done when this process accepts a run of the thread, or lets one begin."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiters = self._waiting.setdefault((tenant, thread_id), set())
+        waiters.add(waiter)
+        waiter.add_done_callback(lambda _: self._waits_no_more((tenant, thread_id), waiter))
+        return waiter
+
+    def _waits_no_more(self, thread: tuple[str, str], waiter: asyncio.Future[None]) -> None:
+        waiters = self._waiting.get(thread, set())
+        waiters.discard(waiter)
+        if not waiters:
+            self._waiting.pop(thread, None)
+
+    def _tell_of(self, tenant: str, thread_id: str) -> None:
+        for waiter in self._waiting.get((tenant, thread_id), ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def note(self, started: RunStarted, keeping: Keeping, status: RunStatus = "completed") -> None:
         """Commit a run that is complete as it is: nothing runs, its request is all there is of it."""
-        row = self._row(started, encode(started), keeping, "completed")
+        row = self._row(started, encode(started), keeping, status)
         await self.store.create_run(keeping.tenant, row, self._lease_ms)
 
     def _row(self, started: RunStarted, first: bytes, keeping: Keeping, status: RunStatus) -> RunRow:
@@ -170,14 +195,22 @@ class Keeper:
             owner=self.owner,
         )
 
-    async def begins(self, tenant: str, row: RunRow) -> bool:
+    async def begins(self, tenant: str, row: RunRow, log: EventLog) -> bool:
         """Whether a queued run begins now. Raises `CancelledError` for one that somebody took out of the line."""
-        if await self.store.start_run(tenant, row.id, self.owner, self._lease_ms) is not None:
+        begun = await self.store.start_run(tenant, row.id, self.owner, self._lease_ms)
+        if begun is not None:
+            log.base = begun.base
+            self._tell_of(tenant, row.thread_id)
             return True
         waiting = await self.store.run(tenant, row.id)
         if waiting is None or waiting.status != "queued":
             raise asyncio.CancelledError("cancelled" if waiting is None else waiting.cancel or "cancelled")
         return False
+
+    async def until_time(self, keeping: Keeping) -> None:
+        """Wait for the time before which a run is not to begin."""
+        if keeping.not_before is not None:
+            await asyncio.sleep(max(0, keeping.not_before - now_ms()) / 1000)
 
     async def until_freed(self) -> None:
         """Wait until a run of this process is over, or as long as it takes others to end theirs."""
@@ -194,7 +227,9 @@ class Keeper:
             on_over()
 
         owned = Ownership(tenant, row.id, self.owner, row.attempt)
-        return KeptLog(partial(self._journal.want, owned=owned), over, [started][: row.length])
+        log = KeptLog(partial(self._journal.want, owned=owned), over, [started][: row.length])
+        log.base = row.base
+        return log
 
     def withdraw(self, tenant: str, started: RunStarted, log: KeptLog, cancelled: list[Event], reason: str) -> None:
         """End the log of a run that was stopped while it waited in line.
@@ -256,10 +291,10 @@ class Keeper:
     async def read(self, tenant: str, row: RunRow) -> EventLog:
         """The log of a run that is over, or that another process runs: it grows as that writes it."""
         if row.status in TERMINAL_STATUSES:
-            return EventLog(await self._ended(tenant, row))
+            return EventLog(await self._ended(tenant, row), base=row.base)
         log, started = self._followed.get((tenant, row.id)), started_of(row)
         if log is None:
-            log = EventLog()
+            log = EventLog(base=row.base)
             await self._catch_up(tenant, started, log)
             log = self._followed.setdefault((tenant, row.id), log)
             self._begin(self._follow(tenant, started, ref(log)), f"follow {row.id}")
@@ -269,6 +304,8 @@ class Keeper:
         events = await events_of(self.store, tenant, row.id)
         if not events and row.status == "completed":  # it was only noted
             return [started_of(row), RunFinished(at=row.created_at)]
+        if not events and row.status == "interrupted":
+            return [started_of(row), RunInterrupted(at=row.created_at, interrupts=())]
         if not events:  # it was cancelled before it began
             return [started_of(row), RunCancelled(at=row.created_at, reason=row.cancel or "cancelled")]
         return events
@@ -297,6 +334,8 @@ class Keeper:
                 events = [*([] if known else [started]), *_deleted(log.read(0))]
             elif row.status in TERMINAL_STATUSES and not known:
                 events = await self._ended(tenant, row)
+        elif not known and (row := await self.store.run(tenant, started.run_id)) is not None:
+            log.base = row.base  # it waited in line when it was found
         log.know(known, events)
 
     # -- upkeep --------------------------------------------------------------------------------------------

@@ -23,10 +23,14 @@ _DELTAS = (TextDelta, ReasoningDelta, RefusalDelta, ArgsDelta)
 class EventLog:
     """The events of one run, numbered from 0, in memory. Append and read on one event loop.
 
-    `closed` says that nothing can be appended any more, `over` that readers may see all of it.
+    `closed` says that nothing can be appended any more, `over` that readers may see all of it. `base` is the place of
+    its first event in its thread's sequence, once that event is there.
     """
 
-    def __init__(self, events: Sequence[Event] = ()) -> None:
+    __slots__ = ("__weakref__", "_events", "_merge_from", "_sweep_at", "_wakers", "base", "closed")
+
+    def __init__(self, events: Sequence[Event] = (), *, base: int = 0) -> None:
+        self.base = base
         self._events: list[Event] = list(events)
         self._wakers: list[asyncio.Future[None]] = []
         self._sweep_at = _WAKERS
@@ -130,6 +134,8 @@ class KeptLog(EventLog):
     `want` is called when there is something to be written; `take` and `kept` are for whoever writes it. What is
     `committed` already begins it.
     """
+
+    __slots__ = ("_kept", "_on_over", "_taken", "_want", "_wanted")
 
     def __init__(
         self, want: Callable[[KeptLog], object], on_over: Callable[[], object], committed: Sequence[Event] = ()

@@ -6,8 +6,8 @@ the run's turn has come, so that no turn is ever lost to two clients that ask at
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,10 +21,12 @@ from agent_server.graph.agent import Agent
 from agent_server.graph.checkpoints import Checkpoints, Memory
 from agent_server.graph.converter import now_ms
 from agent_server.graph.drive import Invocation
+from agent_server.graph.history import state_at
 from agent_server.graph.inputs import Turn
 from agent_server.graph.source import SourceName
 from agent_server.graph.state import State, state_of
 from agent_server.graph.transcript import messages_json, told
+from agent_server.graph.tuning import UNTUNED, Tuning
 from agent_server.runs.engine import Engine, Run, Watcher
 from agent_server.runs.keeper import Busy, Keeping
 from agent_server.runs.log import EventLog
@@ -46,7 +48,9 @@ class Ask:
     are further keys of a graph's input, `value` is its whole input in place of `turns`.
     `resume` answers the questions that the thread waits with, by their ids: all of them, unless it is `partial`.
     `goes_on` are the statuses of runs to go on from; `previous` names the run to go on from, "" for the head.
-    `wire` is JSON that the protocol wants back with the run; `model` and `echo` are for `RunStarted`.
+    `wire` is JSON that the protocol wants back with the run; `model` and `echo` are for `RunStarted`. `tuning` is what
+    the client says of how a graph is run, and the checkpoint of the thread that it may begin at. `not_before` is
+    a time, in Unix milliseconds, that the run waits for in line. A run that is not `watched` leaves no trace.
     """
 
     tenant: str
@@ -68,6 +72,13 @@ class Ask:
     at_each_step: bool = False
     goes_on: frozenset[RunStatus] = GOES_ON
     previous: str = ""
+    tuning: Tuning = UNTUNED
+    not_before: int | None = None
+    watched: bool = True
+
+
+Watch = Callable[[Invocation, str], Watcher | None]
+"""Who watches a run of the thread of that id, before it begins; None for nobody."""
 
 
 class Found(NamedTuple):
@@ -103,15 +114,22 @@ class Found(NamedTuple):
 
 
 class Threads:
-    """The threads of one app. `retention_days` is how long their runs are kept, 0 for ever."""
+    """The threads of one app. `retention_days` is how long their runs are kept, 0 for ever; `watch` sees each begin."""
 
     def __init__(
-        self, engine: Engine, checkpoints: Checkpoints, *, retention_days: float = 0.0, source: SourceName = "tap"
+        self,
+        engine: Engine,
+        checkpoints: Checkpoints,
+        *,
+        retention_days: float = 0.0,
+        source: SourceName = "tap",
+        watch: Watch | None = None,
     ) -> None:
         self._engine = engine
         self._checkpoints = checkpoints
         self._kept_ms = round(retention_days * 86_400_000)
         self._source = source
+        self._watch = watch
 
     async def open(self) -> None:
         """Open the store. It opens with the app's lifespan, or else with the first request."""
@@ -120,7 +138,7 @@ class Threads:
 
     # -- running -------------------------------------------------------------------------------------------
 
-    async def begin(self, ask: Ask, watcher: Watcher | None = None) -> Run:
+    async def begin(self, ask: Ask) -> Run:
         """Accept a run: it is committed when this returns, and goes on whoever leaves.
 
         Raises `ConflictError` when the thread is busy and the run is not to wait, `RequestError` for what the agent
@@ -143,8 +161,12 @@ class Threads:
             busy=ask.busy,
             protocol=ask.protocol,
             turns=ask.turns,
+            not_before=ask.not_before,
         )
         settle = partial(self._settle, ask, head, invocation)
+        watcher = None
+        if self._watch is not None and ask.watched:
+            watcher = self._watch(replace(invocation, turns=ask.turns), ask.thread_id)
         return await self._engine.keep(
             invocation, keeping, model=ask.model, echo=ask.echo, watcher=watcher, settle=settle
         )
@@ -169,7 +191,7 @@ class Threads:
         if ask.previous:
             head = await self._engine.keeper.row(ask.tenant, ask.previous)
         else:
-            head = _head(await self.rows(ask.tenant, ask.thread_id), ask.goes_on, ask.run_id)
+            head = await self._head(await self.rows(ask.tenant, ask.thread_id), ask.goes_on, ask.run_id)
         if ask.resume is not None:
             waiting = await self._questions(ask.tenant, head)
             _check_answers(ask, waiting)
@@ -180,7 +202,8 @@ class Threads:
             return None
         if head is None or not _remembered(head, ask.agent):
             return Memory(self._checkpoints, f"{ask.tenant}:{ask.run_id}", at_each_step=ask.at_each_step)
-        return Memory(self._checkpoints, head.checkpoints, after=head.id, at_each_step=ask.at_each_step)
+        place = Memory(self._checkpoints, head.checkpoints, after=head.id, at_each_step=ask.at_each_step)
+        return replace(place, checkpoint=ask.tuning.checkpoint, continues=ask.tuning.continues)
 
     async def _invocation(self, ask: Ask, head: RunRow | None, memory: Memory | None) -> Invocation:
         turns = ask.turns
@@ -190,14 +213,25 @@ class Threads:
             ask.run_id,
             ask.agent,
             turns,
-            ask.context,
+            await self._context(ask, head),
             source=self._source,
             record=ask.record,
             memory=memory,
             resume=ask.resume,
             state=ask.state,
             value=ask.value,
+            tuning=ask.tuning,
         )
+
+    async def _context(self, ask: Ask, head: RunRow | None) -> RequestContext:
+        """Calls that wait are of tools that a client declared; who answers them need not declare them again."""
+        if ask.resume is None or not ask.agent.takes_options:
+            return ask.context
+        options = ask.context.options
+        called = [each.value["name"] for each in await self._questions(ask.tenant, head) if each.kind == "client_tool"]
+        known = {tool["name"] for tool in options.tools}
+        tools = (*options.tools, *({"name": name} for name in dict.fromkeys(called) if name not in known))
+        return replace(ask.context, options=replace(options, tools=tools))
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -225,7 +259,7 @@ class Threads:
 
     async def head(self, tenant: str, thread_id: str, goes_on: frozenset[RunStatus] = GOES_ON) -> RunRow | None:
         """The last run of a thread that others can go on from."""
-        return _head(await self.rows(tenant, thread_id), goes_on)
+        return await self._head(await self.rows(tenant, thread_id), goes_on)
 
     async def waiting(self, tenant: str, thread_id: str) -> tuple[Interrupt, ...]:
         """The questions that a thread waits with."""
@@ -247,6 +281,20 @@ class Threads:
         """The state of a thread's graph, as its head left it; None for an empty thread, and for what is no graph."""
         head = await self.head(tenant, thread_id)
         return None if head is None else await self._state(head, agent)
+
+    async def state_at(self, agent: Agent, head: RunRow, checkpoint: str = "") -> dict[str, Any] | None:
+        """The state that a run left, or another one of its thread by its checkpoint's id; None where there is none."""
+        if not _remembered(head, agent):
+            return None
+        return await state_at(agent, Memory(self._checkpoints, head.checkpoints, after=head.id, checkpoint=checkpoint))
+
+    async def _head(self, rows: Sequence[RunRow], goes_on: frozenset[RunStatus], but: str = "") -> RunRow | None:
+        """A run that did not end well is one to go on from if it left a checkpoint."""
+        for row in sorted(rows, key=lambda each: each.base)[::-1]:  # in the order in which they ran
+            may_be = row.agent and row.id != but and row.status in goes_on
+            if may_be and (row.status in GOES_ON or await self._checkpoints.has(row.checkpoints, row.id)):
+                return row
+        return None
 
     async def _state(self, head: RunRow, agent: Agent) -> State | None:
         if not _remembered(head, agent):
@@ -277,10 +325,6 @@ def check_id(thread_id: str, param: str = "thread_id") -> str:
     if not 1 <= len(thread_id) <= LONGEST_ID or "\0" in thread_id:
         raise RequestError(f"'{param}' must have 1 to {LONGEST_ID} characters, none of them NUL.", param=param)
     return thread_id
-
-
-def _head(rows: Sequence[RunRow], goes_on: frozenset[RunStatus], but: str = "") -> RunRow | None:
-    return next((row for row in reversed(rows) if row.status in goes_on and row.agent and row.id != but), None)
 
 
 def _remembered(head: RunRow, agent: Agent) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from msgspec.structs import replace
 
@@ -14,6 +15,8 @@ from agent_server.runs.stores.port import (
     Abandoned,
     Append,
     Claim,
+    Document,
+    Listed,
     RunRow,
     RunStatus,
     StoreError,
@@ -45,6 +48,20 @@ class _Thread:
         """The run of that status that came first."""
         return next((run for run in self.runs.values() if run.row.status == status), None)
 
+    def is_free_for(self, run: _Run) -> bool:
+        """Whether it is this run's turn."""
+        ahead = takewhile(lambda each: each is not run, self.runs.values())
+        return not self.first("running") and not any(each.row.status == "queued" and each.row.attempt for each in ahead)
+
+    def listed(self) -> Listed:
+        """The thread as a list shows it."""
+        active = self.first("running") or self.first("queued")
+        last = next(reversed(self.runs.values()), None)
+        shown = active or last
+        return Listed(
+            self.thread, shown.row.status if shown else None, last.row.created_at if last else self.thread.created_at
+        )
+
 
 class MemoryStore:
     """Keeps everything in this process. `clock` measures leases, in seconds."""
@@ -56,6 +73,7 @@ class MemoryStore:
         self._active: dict[Key, _Run] = {}
         self._claims: dict[tuple[str, str, str], tuple[Claim, int, int | None]] = {}
         self._expired: dict[Key, int] = {}
+        self._documents: dict[tuple[str, str, str], Document] = {}
 
     async def open(self) -> None:
         """Nothing to open."""
@@ -94,6 +112,12 @@ class MemoryStore:
             self._active.pop((tenant, run_id), None)
         return found is not None
 
+    async def threads(self, tenant: str) -> list[Listed]:
+        """See `Store`."""
+        mine = [each for (whose, _), each in self._threads.items() if whose == tenant]
+        shown = [each.listed() for each in mine if (tenant, each.thread.id) not in self._runs]
+        return sorted(shown, key=lambda each: (each.thread.created_at, each.thread.id))
+
     # -- runs
 
     async def create_run(self, tenant: str, run: RunRow, lease_ms: int, first: bytes | None = None) -> RunRow | None:
@@ -118,7 +142,7 @@ class MemoryStore:
         if run is None:
             return None
         thread = self._threads[tenant, run.row.thread_id]
-        if thread.first("running") or thread.first("queued") is not run:
+        if not thread.is_free_for(run):
             return None
         run.row = replace(run.row, status="running", owner=owner, base=thread.length)
         run.lease_until = self._until(lease_ms)
@@ -233,6 +257,29 @@ class MemoryStore:
         held = self._claims.get((tenant, route, key))
         if held is not None and held[0].run_id == run_id:
             del self._claims[tenant, route, key]
+
+    # -- documents
+
+    async def put_document(self, tenant: str, document: Document, *, replace: bool = True) -> bool:
+        """See `Store`."""
+        key = (tenant, document.kind, document.id)
+        if key in self._documents and not replace:
+            return False
+        self._documents[key] = document
+        return True
+
+    async def document(self, tenant: str, kind: str, document_id: str) -> Document | None:
+        """See `Store`."""
+        return self._documents.get((tenant, kind, document_id))
+
+    async def documents(self, tenant: str, kind: str, prefix: str = "") -> list[Document]:
+        """See `Store`."""
+        found = (each for (whose, what, _), each in self._documents.items() if (whose, what) == (tenant, kind))
+        return [each for each in found if each.id.startswith(prefix)]
+
+    async def delete_document(self, tenant: str, kind: str, document_id: str) -> bool:
+        """See `Store`."""
+        return self._documents.pop((tenant, kind, document_id), None) is not None
 
     # -- upkeep
 

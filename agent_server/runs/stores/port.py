@@ -57,6 +57,7 @@ class RunRow(msgspec.Struct, frozen=True):
     `previous` is the run that this one goes on from, "" for none; `checkpoints` is the LangGraph thread that holds
     its checkpoints. `request` is the JSON of the protocol that made it. `base` is the place of its first event in
     its thread's sequence, `length` how many events it has. `cancel` is the reason somebody gave for stopping it.
+    A queued run of `attempt` 0 waits for a time, and keeps nobody waiting who came after it.
     """
 
     id: str
@@ -102,6 +103,23 @@ class Abandoned(msgspec.Struct, frozen=True):
     run: RunRow
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """A thread as a list shows it: the status of its run that is running or waits, else of its last one, None without
+    any; and when its last run was asked for, or it was made itself."""
+
+    thread: Thread
+    status: RunStatus | None
+    at: int
+
+
+class Document(msgspec.Struct, frozen=True):
+    """JSON that a protocol keeps beside its runs, such as an assistant. (kind, id) is unique."""
+
+    kind: str
+    id: str
+    value: bytes
+
+
 class Store(Protocol):
     """A store. Raises `StoreError` from any verb when the database does."""
 
@@ -133,6 +151,10 @@ class Store(Protocol):
 
     async def delete_thread(self, tenant: str, thread_id: str) -> bool:
         """Delete a thread with its runs and their events. False if there is none."""
+        ...
+
+    async def threads(self, tenant: str) -> list[Listed]:
+        """All threads, oldest first, but those that a run has for itself alone, which have its id."""
         ...
 
     # -- runs ----------------------------------------------------------------------------------------------
@@ -220,6 +242,25 @@ class Store(Protocol):
 
     async def release(self, tenant: str, route: str, key: str, run_id: str) -> None:
         """Give a key back that was taken for a run which never began."""
+        ...
+
+    # -- documents -----------------------------------------------------------------------------------------
+
+    async def put_document(self, tenant: str, document: Document, *, replace: bool = True) -> bool:
+        """Keep a document, in the place of one of its kind and id. False, and nothing done, if there is one and it is
+        not to be replaced. It stays until it is deleted."""
+        ...
+
+    async def document(self, tenant: str, kind: str, document_id: str) -> Document | None:
+        """The document."""
+        ...
+
+    async def documents(self, tenant: str, kind: str, prefix: str = "") -> list[Document]:
+        """All documents of a kind whose ids begin so, in the order in which they were first put."""
+        ...
+
+    async def delete_document(self, tenant: str, kind: str, document_id: str) -> bool:
+        """False if there is none."""
         ...
 
     # -- upkeep --------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from agent_server.runs.stores.port import (
     Append,
     Claim,
     CorruptError,
+    Document,
+    Listed,
     RunRow,
     RunStatus,
     StoreError,
@@ -65,6 +67,11 @@ class SqlStore:
     async def delete_thread(self, tenant: str, thread_id: str) -> bool:
         """See `Store`."""
         return await self._database.write(_delete_thread({"tenant": tenant, "id": thread_id}))
+
+    async def threads(self, tenant: str) -> list[Listed]:
+        """See `Store`."""
+        rows = await self._read("threads", tenant=tenant)
+        return [Listed(Thread(*thread), status, at) for *thread, status, at in rows]
 
     # -- runs
 
@@ -146,6 +153,26 @@ class SqlStore:
     async def release(self, tenant: str, route: str, key: str, run_id: str) -> None:
         """See `Store`."""
         await self._write("release", tenant=tenant, route=route, key=key, run_id=run_id)
+
+    # -- documents
+
+    async def put_document(self, tenant: str, document: Document, *, replace: bool = True) -> bool:
+        """See `Store`."""
+        return bool(await self._write("put_document" if replace else "add_document", tenant=tenant, **asdict(document)))
+
+    async def document(self, tenant: str, kind: str, document_id: str) -> Document | None:
+        """See `Store`."""
+        rows = await self._read("document", tenant=tenant, kind=kind, id=document_id)
+        return Document(*rows[0]) if rows else None
+
+    async def documents(self, tenant: str, kind: str, prefix: str = "") -> list[Document]:
+        """See `Store`."""
+        rows = await self._read("documents", tenant=tenant, kind=kind, prefix=prefix)
+        return [Document(*row) for row in rows]
+
+    async def delete_document(self, tenant: str, kind: str, document_id: str) -> bool:
+        """See `Store`."""
+        return bool(await self._write("delete_document", tenant=tenant, kind=kind, id=document_id))
 
     # -- upkeep
 

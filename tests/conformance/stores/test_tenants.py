@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent_server.runs.stores.port import Append, Claim, Store, Thread
+from agent_server.runs.stores.port import Append, Claim, Document, Store, Thread
 from tests.conformance.stores.rows import LEASE, OVER, add, created, row
 
 Verb = Callable[[Store], Awaitable[Any]]
@@ -18,6 +18,11 @@ AS_ANOTHER: dict[str, tuple[Verb, Any]] = {
     "thread": (lambda s: s.thread("them", "t1"), None),
     "update_thread": (lambda s: s.update_thread("them", "t1", b"theirs"), False),
     "delete_thread": (lambda s: s.delete_thread("them", "t1"), False),
+    "threads": (lambda s: s.threads("them"), []),
+    "put_document": (lambda s: s.put_document("them", Document("cron", "d1", b"theirs")), True),
+    "document": (lambda s: s.document("them", "cron", "d1"), None),
+    "documents": (lambda s: s.documents("them", "cron"), []),
+    "delete_document": (lambda s: s.delete_document("them", "cron", "d1"), False),
     "create_run": (lambda s: s.create_run("them", row("r1"), LEASE), row("r1")),
     "start_run": (lambda s: s.start_run("them", "waiting", "me", LEASE), None),
     "go_on_from": (lambda s: s.go_on_from("them", "r1", "r0", "theirs"), False),
@@ -47,6 +52,7 @@ async def furnish(store: Store, tenant: str = "us") -> None:
     ):
         assert await store.create_run(tenant, run, lease) is not None
     await store.append([add(b"0", b"1", tenant=tenant)])
+    await store.put_document(tenant, Document("cron", "d1", tenant.encode()))
     await store.claim(tenant, "/r", "k", Claim(f"{tenant} claimed it", "r1"), now=1, expires_at=9)
     await store.expire(2000 if tenant == "us" else 0, 10)
     await store.claim(tenant, "/r", "k", Claim(f"{tenant} claimed it", "r1"), now=1, expires_at=9)
@@ -62,6 +68,8 @@ async def all_of(store: Store, tenant: str = "us") -> list[Any]:
         [each.run for each in await store.abandoned(10) if each.tenant == tenant],
         await store.claim(tenant, "/r", "k", Claim("other", "other"), now=1, expires_at=9),
         await store.expired(tenant, "gone"),
+        await store.documents(tenant, "cron"),
+        await store.threads(tenant),
     ]
 
 

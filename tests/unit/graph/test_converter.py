@@ -300,11 +300,6 @@ def test_custom_data_keeps_its_subgraph() -> None:
     ]
 
 
-def test_a_recorded_mode_is_a_part_of_the_state() -> None:
-    events = converted(root("Hi", None, chunks=[((), "debug", {"step": 1}), ("tasks", {"id": 2})]))
-    assert of(ev.StatePart, events) == [ev.StatePart("debug", {"step": 1}), ev.StatePart("tasks", {"id": 2})]
-
-
 # Ends
 
 

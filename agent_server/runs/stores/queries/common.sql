@@ -17,6 +17,34 @@ returning id, length
 -- name: thread
 select id, created_at, metadata, expires_at from threads where tenant = :tenant and id = :id
 
+-- name: threads
+select
+    id, created_at, metadata, expires_at,
+    coalesce(
+        (
+            select status from runs
+            where runs.tenant = threads.tenant and runs.thread_id = threads.id and status in ('queued', 'running')
+            order by status desc limit 1
+        ),
+        (
+            select status from runs
+            where runs.tenant = threads.tenant and runs.thread_id = threads.id
+            order by ordinal desc limit 1
+        )
+    ),
+    coalesce(
+        (
+            select runs.created_at from runs
+            where runs.tenant = threads.tenant and runs.thread_id = threads.id
+            order by ordinal desc limit 1
+        ),
+        created_at
+    )
+from threads
+where tenant = :tenant
+and not exists (select 1 from runs where runs.tenant = threads.tenant and runs.id = threads.id)
+order by created_at, id
+
 -- name: update_thread
 update threads set metadata = :metadata where tenant = :tenant and id = :id returning id
 
@@ -53,12 +81,18 @@ returning ordinal
 -- name: go_on_from
 update runs set previous = :previous, checkpoints = :checkpoints where tenant = :tenant and id = :id returning id
 
+-- name: go_on_from
+update runs set previous = :previous, checkpoints = :checkpoints where tenant = :tenant and id = :id returning id
+
 -- name: may_start
 select 1 from runs
 where tenant = :tenant and id = :id and status = 'queued' and not exists (
     select 1 from runs as other
     where other.tenant = runs.tenant and other.thread_id = runs.thread_id
-    and (other.status = 'running' or (other.status = 'queued' and other.ordinal < runs.ordinal))
+    and (
+        other.status = 'running'
+        or (other.status = 'queued' and other.attempt > 0 and other.ordinal < runs.ordinal)
+    )
 )
 
 -- name: start_run
@@ -66,7 +100,10 @@ update runs set status = 'running', owner = :owner, base = :base, lease_until = 
 where tenant = :tenant and id = :id and status = 'queued' and not exists (
     select 1 from runs as other
     where other.tenant = runs.tenant and other.thread_id = runs.thread_id
-    and (other.status = 'running' or (other.status = 'queued' and other.ordinal < runs.ordinal))
+    and (
+        other.status = 'running'
+        or (other.status = 'queued' and other.attempt > 0 and other.ordinal < runs.ordinal)
+    )
 )
 returning {run}
 
@@ -158,6 +195,27 @@ select digest, run_id from idempotency_keys where tenant = :tenant and route = :
 -- name: release
 delete from idempotency_keys
 where tenant = :tenant and route = :route and key = :key and run_id = :run_id
+
+-- name: put_document
+insert into documents (tenant, kind, id, value) values (:tenant, :kind, :id, :value)
+on conflict (tenant, kind, id) do update set value = excluded.value
+returning id
+
+-- name: add_document
+insert into documents (tenant, kind, id, value) values (:tenant, :kind, :id, :value)
+on conflict (tenant, kind, id) do nothing
+returning id
+
+-- name: document
+select kind, id, value from documents where tenant = :tenant and kind = :kind and id = :id
+
+-- name: documents
+select kind, id, value from documents
+where tenant = :tenant and kind = :kind and substr(id, 1, length(:prefix)) = :prefix
+order by ordinal
+
+-- name: delete_document
+delete from documents where tenant = :tenant and kind = :kind and id = :id returning id
 
 -- name: over
 select tenant, id, thread_id, created_at, expires_at, checkpoints from runs
