@@ -1,0 +1,1 @@
+"""The AI SDK: UI message streams of Vercel's `ai`, over HTTP and over a WebSocket."""
