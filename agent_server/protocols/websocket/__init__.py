@@ -1,0 +1,1 @@
+"""`/ws`: any protocol over a WebSocket, chosen by its subprotocol; and `langchain.v2`, LangChain's own events."""
