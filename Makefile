@@ -9,12 +9,15 @@ NODE_DIR := tests/conformance/node
 
 FLOORS := .venv-floors
 
-.PHONY: demo test check fmt golden bench storm floors clean
+.PHONY: demo test cover check fmt golden bench storm sockets floors clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m agent_server.demo $(ARGS)
 
 test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+cover: $(VENV)/.dev  # the same, and what of the code they ran, subprocesses included
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term $(ARGS)
 
 check: $(VENV)/.dev
@@ -36,6 +39,10 @@ bench: $(VENV)/.dev
 storm: $(VENV)/.dev  # 2,000 open streams whose clients vanish together, ten times: memory, seconds, what is left
 	$(BIN)/python -m tests.benchmarks.storm 2000 10 memory
 	$(BIN)/python -m tests.benchmarks.storm 2000 10 sqlite
+
+sockets: $(VENV)/.dev  # 1,000 WebSockets with a token a second: added latency of each wire
+	for wire in agui.v1 ai-sdk.v1 responses.v1 langchain.v2; do \
+		$(BIN)/python -m tests.benchmarks.sockets 1000 10 $$wire || exit 1; done
 
 floors: $(VENV)/bin/python  # the tests on the oldest versions that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv

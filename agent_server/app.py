@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -23,14 +24,22 @@ from agent_server.errors import NotFoundError, TargetError
 from agent_server.framing import to_json
 from agent_server.graph.agent import Agent, open_agent
 from agent_server.graph.checkpoints import Checkpoints
+from agent_server.graph.items import Items
 from agent_server.http.errors import HANDLERS
 from agent_server.http.identity import RequestId
+from agent_server.protocols.agui.routes import AguiApi
+from agent_server.protocols.agui.runs import AguiRuns
+from agent_server.protocols.aisdk.chats import Chats
+from agent_server.protocols.aisdk.routes import AiSdkApi, paths_of
 from agent_server.protocols.feedback import FeedbackApi
+from agent_server.protocols.langgraph.routes import EXPOSED_HEADERS, LangGraphApi
 from agent_server.protocols.responses.compaction import CompactionApi
 from agent_server.protocols.responses.conversations import ConversationsApi
 from agent_server.protocols.responses.creation import Creation
 from agent_server.protocols.responses.routes import ResponsesApi
 from agent_server.protocols.responses.websocket import ResponsesSocket
+from agent_server.protocols.turns.routes import TurnsApi
+from agent_server.protocols.websocket.routes import SocketApi
 from agent_server.runs.engine import Engine
 from agent_server.runs.keeper import Keeper
 from agent_server.runs.stores.url import open_store
@@ -38,6 +47,7 @@ from agent_server.runs.threads import Threads
 from agent_server.settings import Settings
 from agent_server.tracing.exporter import Exporter
 from agent_server.tracing.tracer import Tracer
+from agent_server.wires import wires_of
 
 if TYPE_CHECKING:
     from agent_server.http.proxy import ChatProxy
@@ -51,8 +61,9 @@ class OpenAgents:
     They open with the app's lifespan; where a host mounts the app without running it, with the first request.
     """
 
-    def __init__(self, targets: Mapping[str, Any]) -> None:
+    def __init__(self, targets: Mapping[str, Any], items: Items) -> None:
         self._targets = dict(targets)
+        self._items = items
         self._agents: dict[str, Agent] | None = None
         self._opening = asyncio.Lock()
         self._stack = AsyncExitStack()
@@ -63,7 +74,7 @@ class OpenAgents:
             async with self._opening:
                 if self._agents is None:
                     self._agents = {
-                        name: await self._stack.enter_async_context(open_agent(name, target))
+                        name: self._items.given_to(await self._stack.enter_async_context(open_agent(name, target)))
                         for name, target in self._targets.items()
                     }
         return self._agents
@@ -81,15 +92,19 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
     """
     settings = settings or Settings()
     _check(agents, settings.default_agent)
-    opened = OpenAgents(agents)
     store = open_store(settings.store)
-    checkpoints = Checkpoints(store.checkpointer)
+    checkpoints, items = Checkpoints(store.checkpointer), Items(settings.store)
+    opened = OpenAgents(agents, items)
     keeper = Keeper(store, lease=settings.lease_seconds, forget=checkpoints.forget)
     engine = Engine(max_concurrent=settings.max_concurrent_runs, keeper=keeper)
-    threads = Threads(engine, checkpoints, retention_days=settings.retention_days, source=settings.event_source)
     proxies = settings.trusted_networks
     tracer, chat = _tracer(settings), _chat_proxy(settings)
+    threads = _threads(engine, checkpoints, settings, tracer)
     creation = Creation(opened, engine, checkpoints, settings, proxies, tracer)
+    chats = Chats(opened, threads, settings)
+    agui = AguiRuns(opened, threads, settings)
+    wires = wires_of(opened, threads, engine, settings, creation, chats, agui)
+    langgraph = LangGraphApi(opened, threads, engine, checkpoints, items, settings, proxies, __version__)
     about = _About(opened, settings.default_agent or next(iter(agents)), settings.app_name, tracer)
 
     app = Starlette(
@@ -98,7 +113,12 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
             *ResponsesApi(creation, engine, settings).routes(),
             *ResponsesSocket(creation, settings, proxies).routes(),
             *ConversationsApi(creation.origins, engine, settings).routes(),
+            *TurnsApi(opened, threads, engine, settings, proxies).routes(),
+            *AiSdkApi(chats, settings, proxies).routes(),
+            *AguiApi(agui, settings, proxies).routes(),
+            *SocketApi(wires, settings, proxies, dict.fromkeys(paths_of(settings), wires["ai-sdk.v1"])).routes(),
             *FeedbackApi(tracer, proxies, max_body_bytes=settings.max_body_bytes).routes(),
+            *langgraph.routes(),
             Route("/v1/models", about.models),
             Route("/v1/models/{model:path}", about.model),
             Route("/agent/info", about.info),
@@ -108,11 +128,12 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
             Route("/ready", _ready),
             *(chat.routes() if chat is not None else ()),
         ],
-        middleware=[Middleware(RequestId, proxies=proxies)],
+        middleware=[Middleware(RequestId, proxies=proxies), *_cross_origin(settings)],
         exception_handlers=HANDLERS,
-        lifespan=lambda app: _lifespan(app, opened, checkpoints, engine, tracer, chat),
+        lifespan=lambda app: _lifespan(app, opened, items, checkpoints, engine, langgraph, tracer, chat),
     )
-    app.state.engine, app.state.threads, app.state.tracer, app.state.ready = engine, threads, tracer, False
+    app.state.agents, app.state.engine, app.state.threads, app.state.tracer = opened, engine, threads, tracer
+    app.state.ready = False
     return app
 
 
@@ -120,8 +141,10 @@ def create_app(agents: Mapping[str, Any], settings: Settings | None = None) -> S
 async def _lifespan(
     app: Starlette,
     agents: OpenAgents,
+    items: Items,
     checkpoints: Checkpoints,
     engine: Engine,
+    langgraph: LangGraphApi,
     tracer: Tracer | None,
     chat: ChatProxy | None,
 ) -> AsyncIterator[None]:
@@ -134,9 +157,13 @@ async def _lifespan(
             tracer.start()
         if chat is not None:
             stack.push_async_callback(chat.aclose)
+        stack.push_async_callback(items.aclose)
         stack.push_async_callback(engine.aclose)
+        stack.push_async_callback(langgraph.aclose)
         await engine.open()
         await checkpoints.open()
+        await langgraph.open()
+        app.state.langgraph = langgraph
         app.state.ready = True
         try:
             yield
@@ -162,6 +189,31 @@ def _tracer(settings: Settings) -> Tracer | None:
         return None
     joins = not settings.tracking_uri.startswith("databricks")  # it takes no parts of traces (MLflow's own exporter)
     return Tracer(Exporter(), ratio=settings.trace_ratio, joins=joins, flush_seconds=settings.trace_flush_seconds)
+
+
+def _threads(engine: Engine, checkpoints: Checkpoints, settings: Settings, tracer: Tracer | None) -> Threads:
+    return Threads(
+        engine,
+        checkpoints,
+        retention_days=settings.retention_days,
+        source=settings.event_source,
+        watch=tracer.watch if tracer is not None else None,
+    )
+
+
+def _cross_origin(settings: Settings) -> list[Middleware]:
+    """Pages of other origins may use what they are allowed to, and read where it is."""
+    if not settings.allowed_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+    ]
 
 
 def _chat_proxy(settings: Settings) -> ChatProxy | None:

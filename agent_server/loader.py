@@ -74,6 +74,10 @@ class Target(NamedTuple):
         return self.place.startswith(("models:/", "runs:/"))
 
     @property
+    def is_elsewhere(self) -> bool:
+        return self.place.startswith(("langgraph+http://", "langgraph+https://"))
+
+    @property
     def is_file(self) -> bool:
         return self.place.endswith(".py") or "/" in self.place or os.sep in self.place
 
@@ -123,6 +127,12 @@ def _loaded(target: Target, folder: Path) -> tuple[str, Any]:
             from agent_server.mlflow_served import load_model  # an extra, and seconds to import
 
         return target.name or _model_name(target), load_model(target.place)
+    if target.is_elsewhere:
+        from agent_server.graph.elsewhere import Elsewhere
+
+        key = os.environ.get("LANGGRAPH_API_KEY")
+        elsewhere = Elsewhere.at(target.place, {"x-api-key": key} if key else None)
+        return target.name or _cleaned(elsewhere.assistant, target), elsewhere
     if not target.attribute and (functions := _decorated(target, folder)) is not None:
         return target.name or _stem(target), functions
     found = locate(target, folder)

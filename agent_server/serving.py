@@ -71,14 +71,15 @@ def serve(plan: Plan, sock: socket.socket, announce: Announce) -> None:
     """
     from agent_server.app import create_app  # here, because a supervisor needs none of it
     from agent_server.http.connection import OneRequestAtATime, limit_silence
+    from agent_server.http.socket import LAST_WORD, MAX_MESSAGE_BYTES
     from agent_server.loader import load_targets
-    from agent_server.protocols.responses.websocket import MAX_MESSAGE_BYTES
 
     settings = plan.settings
     logging.config.dictConfig(_logging(settings.log_level))
     agents = load_targets(plan.targets, plan.folder)
     app = create_app(agents, settings)
-    limit_silence(sock, settings.send_timeout_seconds)
+    patience = settings.send_timeout_seconds
+    limit_silence(sock, patience + min(patience, LAST_WORD))  # who is given up can still hear why
     config = uvicorn.Config(
         app,
         http=OneRequestAtATime,
@@ -155,7 +156,7 @@ def _calm_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(25_000, 20, 20)
+    gc.set_threshold(25_000, 20, 200)
 
 
 def _leave_threads_behind(patience: float = 1.0) -> None:

@@ -40,6 +40,11 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _whole(value: Any) -> Any:
+    """A number, as the environment holds it."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 def _store(value: str) -> str:
     if value != "memory" and not value.startswith(("sqlite:///", "postgresql://", "postgres://")):
         raise ValueError("it must be memory, sqlite:///path or postgresql://user@host/database")
@@ -66,8 +71,8 @@ class Settings(BaseSettings):
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         (),
-        description="Origins of pages that may connect over a WebSocket beside the server's own, such as "
-        "https://app.example; comma-separated, * for all.",
+        description="Origins of pages that may use the server beside its own, such as https://app.example; "
+        "comma-separated, * for all.",
     )
 
     # What
@@ -77,6 +82,9 @@ class Settings(BaseSettings):
     )
     busy_conversation: Literal["reject", "enqueue", "interrupt", "rollback"] = Field(
         "reject", description="What happens to a request whose conversation is busy with another."
+    )
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="Hosts that may be told of a run's end by a webhook, such as hooks.example; none by default."
     )
     secret: SecretStr = Field(
         default_factory=lambda: SecretStr(token_hex(32)),
@@ -93,8 +101,27 @@ class Settings(BaseSettings):
     tool_items_v1: ToolItems = Field(
         "mcp_call", description="How `/v1/responses` shows the tools that ran on the server."
     )
+    ai_sdk_version: Annotated[Literal[5, 6, 7], BeforeValidator(_whole)] = Field(
+        6, description="Version of the AI SDK that reads chats, unless a request names it; 5 knows no approvals."
+    )
+    ai_sdk_path: str | None = Field(
+        None,
+        pattern=r"^(/[\w.~-]+)+$",
+        description="Path of the AI SDK's chats. /api/chat, unless a chat UI is served here, which has one there.",
+    )
     event_source: Literal["tap", "astream_events"] = Field(
         "tap", description="Where a run's events come from: the lean tap, or LangChain's `astream_events`."
+    )
+    socket_events: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (
+            "on_chat_model_stream",
+            "on_chat_model_end",
+            "on_tool_start",
+            "on_tool_end",
+            "on_tool_error",
+            "on_custom_event",
+        ),
+        description="Kinds of LangChain's events that the WebSocket `langchain.v2` may show; comma-separated.",
     )
 
     # Beside it
@@ -134,6 +161,9 @@ class Settings(BaseSettings):
     heartbeat_seconds: FiniteFloat = Field(15.0, gt=0, description="Seconds of silence before a stream's heartbeat.")
     send_timeout_seconds: FiniteFloat = Field(
         30.0, gt=0, description="Seconds a client may accept nothing, or be gone without a word."
+    )
+    socket_timeout_seconds: FiniteFloat = Field(
+        60.0, gt=0, description="Seconds for which a run over `/ws` may tell nothing before it is stopped."
     )
     shutdown_grace_seconds: int = Field(
         10, ge=0, description="Seconds that open requests have to end after SIGTERM or SIGINT."

@@ -14,14 +14,26 @@ from secrets import token_hex
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from agent_server import ids
-from agent_server.events import TERMINAL, ArgsDelta, ReasoningDelta, RefusalDelta, RunCancelled, TextDelta, encode
+from agent_server.events import (
+    TERMINAL,
+    ArgsDelta,
+    RawEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    RunCancelled,
+    StatePart,
+    TextDelta,
+    encode,
+)
 from agent_server.graph.agent import RunnableAgent
 from agent_server.graph.drive import Invocation, Recorder
 from agent_server.graph.jsonable import to_json
 from agent_server.graph.source import overhearing
 from agent_server.graph.spans import SpanFold
+from agent_server.protocols.responses.said import said_items
 from agent_server.runs.engine import Drive
 from agent_server.runs.log import EventLog
 from agent_server.tracing.exporter import PATIENCE, Exporter
@@ -33,7 +45,8 @@ MAX_METADATA, MAX_REQUEST_ID = 250, 50
 MAX_JOINED = 10_000
 """Responses of which it is remembered that their trace is the caller's."""
 
-_DELTAS = (TextDelta, ReasoningDelta, RefusalDelta, ArgsDelta)
+_LEFT_OUT = (TextDelta, ReasoningDelta, RefusalDelta, ArgsDelta, StatePart, RawEvent)
+"""Events that the answer does without."""
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]")
 """W3C Trace Context, section 3.2, of a caller that samples its trace (3.2.2.3.1)."""
 
@@ -90,6 +103,19 @@ class Tracer:
                 self._joined.popitem(last=False)
         foreign = not isinstance(invocation.agent, RunnableAgent)
         return RunTrace(self.exporter, record, attached=self._joins, foreign=foreign)
+
+    def watch(self, invocation: Invocation, thread_id: str) -> RunTrace | None:
+        """Trace a run of a thread, whose session it is. Its inputs are what is new, as a Responses request has it."""
+        inputs: dict[str, Any] = {"conversation": thread_id}
+        if invocation.resume is not None:
+            inputs["resume"] = invocation.resume
+        elif invocation.value is not UNSET:
+            inputs["input"] = invocation.value
+        else:
+            inputs["input"] = said_items(invocation.turns)
+        if invocation.state:
+            inputs["state"] = invocation.state
+        return self.begin(invocation, inputs, {}, tool_items="function_call")
 
     async def assess(self, trace_id: str | None, response_id: str | None, **feedback: Any) -> Answer:
         """Log feedback on a trace, or on the trace of a response."""
@@ -163,7 +189,7 @@ class RunTrace:
         self._ended = True
         record = self._record
         record.end = time.time_ns()
-        events = [event for event in log.read(0) if not isinstance(event, _DELTAS)]
+        events = [event for event in log.read(0) if not isinstance(event, _LEFT_OUT)]
         if not events or type(events[-1]) not in TERMINAL:  # the run is another server's now
             events.append(RunCancelled(at=record.end // 1_000_000, reason="lost"))
         record.events = [msgspec.Raw(encode(event)) for event in events]

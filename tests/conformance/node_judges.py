@@ -19,8 +19,8 @@ Task = dict[str, Any]
 Verdict = dict[str, Any]
 
 
-def ready() -> None:
-    """Install the clients where they are missing or older than the lock file.
+def ready(folder: Path = FOLDER) -> None:
+    """Install the clients of a folder where they are missing or older than its lock file.
 
     Skips the test where there is no Node; with CI=true that is a failure instead.
     """
@@ -30,22 +30,23 @@ def ready() -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    with (FOLDER / "package-lock.json").open() as lock:
+    with (folder / "package-lock.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # parallel test workers share the folder
-        if _stale():
-            subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=FOLDER, check=True, timeout=PATIENCE)
+        if _stale(folder):
+            install = ["npm", "ci", "--no-audit", "--no-fund"]
+            subprocess.run(install, cwd=folder, check=True, timeout=PATIENCE)
 
 
-def _stale() -> bool:
-    installed = FOLDER / "node_modules" / ".package-lock.json"
-    return not installed.exists() or installed.stat().st_mtime < (FOLDER / "package-lock.json").stat().st_mtime
+def _stale(folder: Path) -> bool:
+    installed = folder / "node_modules" / ".package-lock.json"
+    return not installed.exists() or installed.stat().st_mtime < (folder / "package-lock.json").stat().st_mtime
 
 
-def verdicts(judge: str, tasks: list[Task]) -> list[Verdict]:
+def verdicts(judge: str, tasks: list[Task], folder: Path = FOLDER) -> list[Verdict]:
     """Let the client in `node/<judge>.mjs` do these tasks, one after the other."""
     done = subprocess.run(
         ["node", f"{judge}.mjs"],
-        cwd=FOLDER,
+        cwd=folder,
         input=json.dumps(tasks),
         capture_output=True,
         text=True,

@@ -14,7 +14,9 @@ from agent_server import events as ev
 from agent_server.events import Event
 from agent_server.framing import DATA_ONLY
 from agent_server.protocols.responses.encoder import TOOL_ITEMS
+from agent_server.protocols.turns.encoder import NDJSON
 from tests.conformance.expected import QUESTION, REQUESTS
+from tests.support import aisdk, turns
 from tests.support.gates import Gate
 from tests.support.play import Settled, play, sse
 from tests.support.scripted import SCENARIOS, ScriptedChatModel, chunks, gated_text
@@ -33,6 +35,9 @@ INVOCATIONS = (
     "model_error_after_first_token",
 )
 """The scenarios that are written down in the framing of `/invocations` too."""
+
+AI_SDK_5 = ("approval", "two_approvals", "tool_interrupt")
+"""The scenarios that `ai` 5 is told of in other words."""
 
 
 @dataclass(frozen=True)
@@ -108,5 +113,11 @@ def _rendered(name: str, events: list[Event]) -> Iterator[tuple[Path, Callable[[
     yield FOLDER / "events" / f"{name}.jsonl", lambda: b"".join(ev.encode(event) + b"\n" for event in events)
     for style in TOOL_ITEMS:
         yield FOLDER / "responses" / f"{name}.{style}.sse", lambda style=style: sse(events, style)  # type: ignore[misc]
+    yield FOLDER / "aisdk" / f"{name}.sse", lambda: aisdk.sse(events)
+    if name in AI_SDK_5:
+        yield FOLDER / "aisdk" / f"{name}.5.sse", lambda: aisdk.sse(events, 5)
+    yield FOLDER / "turns" / f"{name}.sse", lambda: turns.told(events)
     if name in INVOCATIONS:
+        yield FOLDER / "turns" / f"{name}.jsonl", lambda: turns.told(events, NDJSON)
+        yield FOLDER / "turns" / f"{name}.answer.jsonl", lambda: turns.answer(events)
         yield FOLDER / "invocations" / f"{name}.sse", lambda: sse(events, framing=DATA_ONLY)

@@ -55,7 +55,7 @@ async def play(
         )
         log = EventLog()
         log.append(started)
-        run = asyncio.create_task(execute(partial(drive, invocation), fixed_converter(), log))
+        run = asyncio.create_task(execute(partial(drive, invocation), fixed_converter(record), log))
         if cancel_at is not None:
             await cancel_at.reached()
             run.cancel("client disconnected")
@@ -63,9 +63,9 @@ async def play(
     return log.read(0)
 
 
-def fixed_converter() -> Converter:
+def fixed_converter(record: Iterable[str] = ()) -> Converter:
     """A converter whose run id and clock never change."""
-    return Converter(RUN_ID, clock=lambda: AT)
+    return Converter(RUN_ID, clock=lambda: AT, record=frozenset(record))
 
 
 _CHANCE = re.compile(

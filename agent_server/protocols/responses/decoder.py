@@ -104,7 +104,7 @@ class ResponsesDecoder:
         )
         return [*events, finished]
 
-    def fail(self, *, code: str, message: str, error_id: str) -> list[Event]:
+    def fail(self, *, code: str, message: str, error_id: str, raised: BaseException | None = None) -> list[Event]:
         """The agent raised, or its stream is broken."""
         failed = RunFailed(at=self._clock(), code=code, message=message, error_id=error_id, usage=self._total())
         return [*self._composer.close(complete=False), failed]

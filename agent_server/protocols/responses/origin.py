@@ -201,8 +201,8 @@ class Origins:
         answers = Answers(items, ended, previous.output())
         resume = answers.resume()  # refuses an input without answers, too
         rest = _without_answers(answers.rest(items))
-        declared = previous.response()["tools"]
-        tools = tuple(tool for tool in declared if tool["type"] == "function" and tool["name"] in answers.tools)
+        declared = {tool["name"]: tool for tool in previous.response()["tools"] if tool["type"] == "function"}
+        tools = tuple(declared.get(name, {"type": "function", "name": name}) for name in sorted(answers.tools))
         return Origin(rest, previous, conversation, resume, answers.approvals(), tools)
 
     # -- what was said before ------------------------------------------------------------------------------

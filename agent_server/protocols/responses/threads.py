@@ -36,10 +36,14 @@ _SILENT = frozenset({"mcp_approval_response", "mcp_list_tools"})
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is written down of a conversation: the client's metadata, and the ids of its deleted items."""
+    """What is written down of a conversation: the client's metadata, and the ids of its deleted items.
+
+    `more` is what another protocol keeps there; it is left as it is.
+    """
 
     metadata: dict[str, str] = {}
     deleted: list[str] = []
+    more: dict[str, Any] = {}
 
 
 _note_of: msgspec.json.Decoder[Note] = msgspec.json.Decoder(Note)
