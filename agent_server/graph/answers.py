@@ -65,14 +65,16 @@ def _plain(verdict: Verdict) -> Any:
 
 
 def _decision(verdict: Verdict, request: Mapping[str, Any], allowed: Mapping[str, Collection[str]]) -> dict[str, Any]:
-    """A decision of LangChain's HumanInTheLoopMiddleware."""
-    name = request["name"]
-    if not verdict.approve:
-        decision: dict[str, Any] = {"type": "reject", **({"message": verdict.reason} if verdict.reason else {})}
-    elif verdict.edited is not None:
-        decision = {"type": "edit", "edited_action": {"name": name, "args": dict(verdict.edited)}}
-    else:
-        decision = {"type": "approve"}
+    decision, name = decision_of(verdict, request), request["name"]
     if decision["type"] not in allowed.get(name, (decision["type"],)):
         raise RequestError(f"A call of '{name}' takes only: {', '.join(allowed[name])}.", param="resume")
     return decision
+
+
+def decision_of(verdict: Verdict, request: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict on an action request as a decision of LangChain's HumanInTheLoopMiddleware."""
+    if not verdict.approve:
+        return {"type": "reject", **({"message": verdict.reason} if verdict.reason else {})}
+    if verdict.edited is None:
+        return {"type": "approve"}
+    return {"type": "edit", "edited_action": {"name": request["name"], "args": dict(verdict.edited)}}

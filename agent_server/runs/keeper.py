@@ -29,10 +29,8 @@ from agent_server.runs.ending import failed_end
 from agent_server.runs.journal import LAST_PATIENCE, PATIENCE, Journal, Ownership, report
 from agent_server.runs.log import EventLog, KeptLog
 from agent_server.runs.orphans import UNAVAILABLE, Orphan, Orphans
-from agent_server.runs.rows import events_of, request_of, started_of, wire_of
+from agent_server.runs.rows import events_of, request_of, started_of
 from agent_server.runs.stores.port import TERMINAL_STATUSES, CorruptError, RunRow, RunStatus, Store, StoreError
-
-__all__ = ["Busy", "Keeper", "Keeping", "started_of", "wire_of"]
 
 logger = logging.getLogger("agent_server.runs")
 

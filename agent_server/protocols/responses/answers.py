@@ -17,6 +17,7 @@ from typing import Any
 
 from agent_server.errors import RequestError
 from agent_server.events import Interrupt, RunInterrupted
+from agent_server.graph.answers import Verdict, decision_of, decisions_allowed, requests_of
 from agent_server.graph.inputs import content_of
 from agent_server.http.body import parse_json
 from agent_server.protocols.responses.fields import Fields, invalid
@@ -109,7 +110,7 @@ class Answers:
         found: dict[str, str] = {}
         for each in self._ended.interrupts:
             if each.id not in self._calls:
-                requests = [next(asked) for _ in (_requests(each) if each.kind == "approval" else "?")]
+                requests = [next(asked) for _ in (requests_of(each) if each.kind == "approval" else "?")]
                 if len(requests) == len(each.call_ids):
                     found |= zip(each.call_ids, requests, strict=True)
         return found
@@ -118,8 +119,8 @@ class Answers:
         if interrupt.id in self._calls:
             return self._output(self._calls[interrupt.id])
         if interrupt.kind == "approval":
-            allowed = _allowed(interrupt)
-            return {"decisions": [_decision(self._approval(next(asked)), r, allowed) for r in _requests(interrupt)]}
+            allowed = decisions_allowed(interrupt)
+            return {"decisions": [_decision(self._approval(next(asked)), r, allowed) for r in requests_of(interrupt)]}
         answer = self._approval(next(asked))
         approve = _approve(answer)
         edited, reason = _edited(answer), answer.text("reason")
@@ -147,36 +148,21 @@ def _call(interrupt: Interrupt, made: Collection[str]) -> str | None:
     return call_id if interrupt.kind == "free" and call_id in made else None
 
 
-def _requests(interrupt: Interrupt) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = interrupt.value["action_requests"]
-    return found
-
-
-def _allowed(interrupt: Interrupt) -> dict[str, Collection[str]]:
-    """Tool name -> the decisions that the agent takes for its calls, where it says so."""
-    configs = interrupt.value.get("review_configs")
-    return {each["action_name"]: each["allowed_decisions"] for each in configs} if isinstance(configs, list) else {}
-
-
 def _decision(answer: Fields, request: dict[str, Any], allowed: Mapping[str, Collection[str]]) -> dict[str, Any]:
-    """A decision of LangChain's HumanInTheLoopMiddleware."""
-    decision = _decided(answer, request)
+    decision = decision_of(_verdict(answer), request)
     if decision["type"] not in allowed.get(request["name"], (decision["type"],)):
         kinds = ", ".join(allowed[request["name"]])
         raise invalid(answer.path, f"a call of '{request['name']}' takes only: {kinds}")
     return decision
 
 
-def _decided(answer: Fields, request: dict[str, Any]) -> dict[str, Any]:
+def _verdict(answer: Fields) -> Verdict:
     if not _approve(answer):
-        reason = answer.text("reason")
-        return {"type": "reject", **({"message": reason} if reason else {})}
+        return Verdict(approve=False, reason=answer.text("reason"))
     edited = _edited(answer)
-    if edited is None:
-        return {"type": "approve"}
-    if not isinstance(edited, dict):
+    if edited is not None and not isinstance(edited, dict):
         raise invalid(answer.at("edited_arguments"), "it must be an object")
-    return {"type": "edit", "edited_action": {"name": request["name"], "args": edited}}
+    return Verdict(edited=edited)
 
 
 def _approve(answer: Fields) -> bool:
